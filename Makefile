@@ -1,0 +1,58 @@
+# Everything goes through one virtual environment; each target sets up what it needs.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+UV     := $(PY) -m uv pip install -q --python $(PY)
+RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+# uv does not read pip's find-links: pass it on where a machine sets one.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export OMP_NUM_THREADS ?= 1
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help setup repro test test-slow lint smoke ui bench lock clean
+help: ; @sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## setup      make .venv with every pinned package
+setup: $(VENV)/.stamp
+
+$(VENV)/.stamp: requirements/torch.txt requirements/lock.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check uv==0.13.9
+	$(UV) -r requirements/torch.txt
+	$(UV) --no-deps -r requirements/lock.txt
+	$(UV) --no-deps --no-build-isolation -e .
+	touch $@
+
+## repro      the whole pipeline: corpus, crop, train, generate, score, leaderboard
+repro: setup ; $(RUN) dvc repro
+
+## smoke      the same with tiny parameters in a temporary copy (minutes)
+smoke: setup ; $(RUN) $(PY) scripts/smoke.py
+
+## test       fast tests and one smoke run
+test: setup ; $(PY) -m pytest -q -m "not slow"
+
+## test-slow  everything, kills and browsers included
+test-slow: setup ; $(PY) -m pytest -q
+
+## lint       formatting and style
+lint: setup ; $(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+## bench      frames per CPU-second of the renderer
+bench: setup ; $(PY) benchmarks/render.py
+
+## ui         MLflow's comparison pages on 127.0.0.1:5000
+ui: setup ; $(RUN) mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+## lock       resolve requirements/base.in anew
+lock: setup
+	$(PY) -m uv pip compile -q --python-version 3.11 --override requirements/overrides.txt --no-header --no-annotate requirements/base.in \
+	  | grep -v -E '^(nvidia-|cuda-|triton|torch==|torchvision==)' > requirements/lock.new
+	mv requirements/lock.new requirements/lock.txt
+
+## clean      remove the environment (data, models and results stay: DVC owns them)
+clean: ; rm -rf $(VENV)

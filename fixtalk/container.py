@@ -1,0 +1,109 @@
+"""Path or bytes of a video → an open container and its video stream, within safe limits."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+FPS = 25
+SAMPLE_RATE = 16000
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
+MAX_PIXELS = 8192 * 4608  # of one picture: more is a decompression bomb, not a face
+MAX_SECONDS = 6 * 3600
+FORMATS = "mov,mp4,m4a,3gp,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,h264,hevc,yuv4mpegpipe"
+
+Video = Path | str | bytes
+
+
+class MediaError(ValueError):
+    """A file cannot be read or written as video; the message names it and the remedy.
+
+    `reason` says it in two words, for counting.
+    """
+
+    def __init__(self, message: str, reason: str = "undecodable") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@contextmanager
+def open_video(video: Video) -> Iterator[tuple[Any, Any]]:
+    """The container and its video stream, one thread, known formats and local bytes only."""
+    name = name_of(video)
+    if isinstance(video, bytes):
+        length, source = len(video), BytesIO(video)
+    else:
+        if not Path(video).is_file():
+            raise MediaError(
+                f"{name}: not found; check the path or run the download stage", "not found"
+            )
+        length, source = Path(video).stat().st_size, str(Path(video).resolve())
+    if not length:
+        raise MediaError(f"{name}: empty file (0 bytes); fetch it again", "empty")
+    # The white lists keep playlists from opening other files or addresses.
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    try:
+        container = av.open(source, options=options, metadata_errors="ignore")
+    except av.FFmpegError as error:
+        raise MediaError(
+            f"{name}: not a readable video of {length} bytes ({error.strerror}); "
+            "fetch it again or convert it to mp4"
+        ) from None
+    with container:
+        yield container, _single_thread(container, name)
+
+
+def _single_thread(container: Any, name: str) -> Any:
+    streams = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    if not streams:
+        raise MediaError(
+            f"{name}: no video stream among {len(container.streams)}; take it off the list",
+            "no video stream",
+        )
+    stream = streams[0]
+    pixels = stream.codec_context.width * stream.codec_context.height
+    if pixels > MAX_PIXELS:
+        raise MediaError(
+            f"{name}: {stream.codec_context.width}x{stream.codec_context.height} pixels, "
+            f"at most {MAX_PIXELS} a picture; scale it down"
+        )
+    seconds = header_seconds(stream)
+    if seconds > MAX_SECONDS:
+        raise MediaError(f"{name}: {float(seconds):.0f} s, at most {MAX_SECONDS}; cut it")
+    for each in [stream, *container.streams.audio]:
+        each.codec_context.thread_count = 1
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    return stream
+
+
+def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets up to the end of the file or to where it cannot be read on."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            yield next(packets)
+        except (StopIteration, av.FFmpegError):
+            return
+
+
+def header_seconds(stream: Any) -> Fraction:
+    """Length of a stream by its header, 0 if it does not say."""
+    with suppress(ValueError):  # Matroska's tag; anybody can write anything there
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    return (stream.duration or 0) * (stream.time_base or Fraction(0))
+
+
+def name_of(video: Video) -> str:
+    """How messages call a video."""
+    return f"<{len(video)} bytes in memory>" if isinstance(video, bytes) else str(video)

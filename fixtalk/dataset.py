@@ -1,0 +1,65 @@
+"""Parquet shards of clips → rows, and training pairs as a pure function of (seed, epoch, index)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fixtalk.shapes import Float
+
+ARRAYS = {"landmarks": (-1, 68, 2), "arkit": (-1, 52), "pose": (-1, 6)}
+
+
+def clip_schema() -> Any:
+    """The pyarrow schema of a shard: one row a clip."""
+    import pyarrow as pa
+
+    text, number, blob = pa.string(), pa.int32(), pa.large_binary()
+    fields = [
+        ("clip", text), ("person", text), ("split", text), ("motion", text), ("emotion", text),
+        ("level", number), ("sentence", text), ("frames", number), ("video", blob),
+        ("audio", blob), ("box", pa.list_(pa.float32(), 3)), ("source_fps", pa.float32()),
+        ("landmarks", blob), ("arkit", blob), ("pose", blob), ("identity_seed", pa.int64()),
+        ("camera", text), ("face_probability", pa.float32()),
+    ]  # fmt: skip
+    return pa.schema(fields)
+
+
+def to_blob(array: Float[np.ndarray, "..."] | None) -> bytes | None:
+    """Bytes of a float32 label array, None for none."""
+    return None if array is None else np.ascontiguousarray(array, dtype="<f4").tobytes()
+
+
+def read_clips(
+    clips: Path, split: str | None = None, columns: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of all shards in file order, label blobs turned into arrays.
+
+    Args:
+        clips: folder written by the crop stage.
+        split: "train" or "test"; None for both.
+        columns: what to read; None for all. `split` is always read.
+
+    Raises:
+        FileNotFoundError: no shard below `clips`.
+    """
+    import pyarrow.parquet as pq
+
+    shards = sorted((clips / "shards").glob("*.parquet"))
+    if not shards:
+        raise FileNotFoundError(f"{clips}/shards holds no *.parquet: run the crop stage first")
+    wanted = None if columns is None else sorted({*columns, "split"})
+    rows = []
+    for shard in shards:
+        for row in pq.read_table(shard, columns=wanted).to_pylist():
+            if split is None or row["split"] == split:
+                rows.append(_decode(row))
+    return rows
+
+
+def _decode(row: dict[str, Any]) -> dict[str, Any]:
+    for name, shape in ARRAYS.items():
+        if row.get(name) is not None:
+            row[name] = np.frombuffer(row[name], dtype="<f4").reshape(shape)
+    return row

@@ -1,0 +1,51 @@
+"""Frame → realness and the feature maps it was judged by."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from fixtalk.encoder import channels
+from fixtalk.layers import ConvLayer, EqualLinear, ResBlock
+from fixtalk.shapes import Float
+
+GROUP = 4
+
+
+class Discriminator(nn.Module):
+    """StyleGAN2's residual discriminator with a minibatch standard deviation map.
+
+    Source: StyleGAN2, figure 7c; EDTalk, released code.
+    """
+
+    def __init__(self, resolution: int, width: float) -> None:
+        super().__init__()
+        sides = [resolution]
+        while sides[-1] > 4:
+            sides.append(sides[-1] // 2)
+        counts = [channels(side, width) for side in sides]
+        self.stem = ConvLayer(3, counts[0], 1)
+        self.blocks = nn.ModuleList(ResBlock(a, b) for a, b in pairwise(counts))
+        self.conv = ConvLayer(counts[-1] + 1, counts[-1], 3)
+        self.hidden = EqualLinear(counts[-1] * 16, counts[-1], activate=True)
+        self.output = EqualLinear(counts[-1], 1)
+
+    def forward(
+        self, frames: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, " batch"], list[Tensor]]:
+        """The logit of being real; and one feature map per resolution, fine first."""
+        features = [self.stem(frames)]
+        for block in self.blocks:
+            features.append(block(features[-1]))
+        x = torch.cat([features[-1], _batch_deviation(features[-1])], 1)
+        x = self.hidden(self.conv(x).flatten(1))
+        return self.output(x)[:, 0].float(), features[1:]
+
+
+def _batch_deviation(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
+    """Mean standard deviation over groups of 4 neighbours in the batch, as a constant map."""
+    batch, _, height, width = x.shape
+    group = GROUP if batch % GROUP == 0 else batch
+    grouped = x.float().reshape(group, batch // group, *x.shape[1:])
+    deviation = (grouped.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)
+    return deviation.repeat(group, 1, 1, 1).expand(batch, 1, height, width).to(x.dtype)

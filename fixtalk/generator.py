@@ -1,0 +1,129 @@
+"""Latent and source maps → frame: warp every source map, paint with what was warped."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fixtalk.encoder import channels
+from fixtalk.layers import ConvLayer, EqualLinear, ModulatedConv, StyledConv, Upsample, leaky_relu
+from fixtalk.shapes import Float
+
+HIDDEN = 128  # of the enhancement's style network, at full width
+
+
+class ExpressionEnhancement(nn.Module):
+    """EDTalk's AdaIN block: a source map, restyled by the expression latent, is added to it.
+
+    One convolution: the release computes a second one whose result it never reads.
+
+    Source: EDTalk, section 3.3 and released code.
+    """
+
+    def __init__(self, count: int, latent: int, width: float) -> None:
+        super().__init__()
+        hidden = max(8, round(HIDDEN * width))
+        self.style = nn.Sequential(
+            EqualLinear(latent, hidden, activate=True), EqualLinear(hidden, 2 * count)
+        )
+        self.conv = ConvLayer(count, count, 3)
+        nn.init.zeros_(self.conv.weight)  # a block adds nothing until it has learned to
+
+    def forward(
+        self, features: Float[Tensor, "b c h w"], expression: Float[Tensor, "b latent"]
+    ) -> Float[Tensor, "b c h w"]:
+        """The enhanced map."""
+        gamma, beta = self.style(expression)[:, :, None, None].to(features.dtype).chunk(2, 1)
+        styled = F.instance_norm(features) * (1 + gamma) + beta
+        return features + self.conv(styled)
+
+
+class Warp(nn.Module):
+    """One resolution's flow and mask, accumulated over the coarser ones; the warped map.
+
+    Source: LIA (arXiv 2203.09043), section 3.2: ToFlow.
+    """
+
+    def __init__(self, count: int, latent: int, *, align_corners: bool) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(count, 3, 1, latent, demodulate=False)
+        nn.init.zeros_(self.conv.weight)  # training starts from the undistorted source
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+        self.upsample = Upsample()
+        self.align_corners = align_corners
+
+    def forward(
+        self,
+        h: Float[Tensor, "b c h w"],
+        latent: Float[Tensor, "b latent"],
+        features: Float[Tensor, "b c h w"],
+        coarser: Float[Tensor, "b 3 h2 w2"] | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The masked warped map, the mask, the flow (b h w 2 in [-1, 1]) and the raw logits."""
+        logits = self.conv(h, latent).float() + self.bias
+        if coarser is not None:
+            logits = logits + self.upsample(coarser)
+        height, width = logits.shape[2:]
+        ys = torch.linspace(-1, 1, height, device=h.device)
+        xs = torch.linspace(-1, 1, width, device=h.device)
+        grid = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], -1)
+        flow = torch.tanh(logits[:, :2]).permute(0, 2, 3, 1) + grid
+        mask = torch.sigmoid(logits[:, 2:]).to(features.dtype)
+        warped = F.grid_sample(features.float(), flow, align_corners=self.align_corners)
+        return warped * mask, mask, flow, logits
+
+
+class Stage(nn.Module):
+    """One doubling of the generator: two styled convolutions, a warp and a share of RGB."""
+
+    def __init__(self, side: int, width: float, latent: int, *, align_corners: bool) -> None:
+        super().__init__()
+        count = channels(side, width)
+        self.up = StyledConv(channels(side // 2, width), count, latent, upsample=True)
+        self.conv = StyledConv(count, count, latent)
+        self.enhance = ExpressionEnhancement(count, latent, width)
+        self.warp = Warp(count, latent, align_corners=align_corners)
+        self.to_rgb = ConvLayer(count, 3, 1, activate=False)
+        self.rgb_bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+
+
+class Generator(nn.Module):
+    """LIA's and EDTalk's decoder: flow from the style path, colour from the warped source only."""
+
+    def __init__(self, resolution: int, width: float, latent: int, *, align_corners: bool) -> None:
+        super().__init__()
+        self.constant = nn.Parameter(torch.randn(1, channels(4, width), 4, 4))
+        self.first = StyledConv(channels(4, width), channels(4, width), latent)
+        sides = [8]
+        while sides[-1] < resolution:
+            sides.append(2 * sides[-1])
+        self.stages = nn.ModuleList(
+            Stage(side, width, latent, align_corners=align_corners) for side in sides
+        )
+        self.upsample = Upsample()
+
+    def forward(
+        self,
+        latent: Float[Tensor, "batch latent"],
+        maps: list[Tensor],
+        expression: Float[Tensor, "batch latent"] | None = None,
+    ) -> tuple[Float[Tensor, "batch 3 height width"], list[Tensor]]:
+        """The frame, unclamped, and the flow of every resolution (b h w 2), coarse first.
+
+        Args:
+            latent: identity plus motion.
+            maps: the source's feature maps, 8×8 first.
+            expression: expression part of the motion latent; None leaves the maps as they are.
+        """
+        h = self.first(self.constant.expand(len(latent), -1, -1, -1), latent)
+        logits = rgb = None
+        flows = []
+        for stage, features in zip(self.stages, maps, strict=True):
+            h = stage.conv(stage.up(h, latent), latent)
+            if expression is not None:
+                features = stage.enhance(features, expression)
+            warped, mask, flow, logits = stage.warp(h, latent, features, logits)
+            h = warped + h * (1 - mask)
+            colour = leaky_relu(stage.to_rgb(warped).float() + stage.rgb_bias)
+            rgb = colour if rgb is None else colour + self.upsample(rgb)
+            flows.append(flow)
+        return rgb, flows

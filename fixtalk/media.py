@@ -1,0 +1,294 @@
+"""Video files → uint8 frames at 25 fps by time stamps and int16 audio at 16 kHz, aligned."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from fixtalk.container import (
+    FPS,
+    MAX_SECONDS,
+    SAMPLE_RATE,
+    SAMPLES_PER_FRAME,
+    MediaError,
+    Video,
+    header_seconds,
+    name_of,
+    open_video,
+    packets_of,
+)
+from fixtalk.encoding import encode_video, write_video
+from fixtalk.shapes import Float, Int, UInt8
+
+__all__ = [
+    "FPS",
+    "SAMPLES_PER_FRAME",
+    "SAMPLE_RATE",
+    "MediaError",
+    "VideoInfo",
+    "VideoReader",
+    "decode_frames",
+    "encode_video",
+    "probe",
+    "read_audio",
+    "read_video",
+    "resample_25fps",
+    "to_float",
+    "to_uint8",
+    "write_video",
+]
+
+# Millisecond containers round time stamps; a frame this late still counts as on time.
+TIME_TOLERANCE = Fraction(1, 1000)
+# A video this much shorter than its header says is cut off; less is rounding.
+CUT_OFF_SECONDS = Fraction(1, 4)
+Payload = TypeVar("Payload")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What the header of a video says; `frames` and `duration_seconds` are 0 if it does not."""
+
+    width: int
+    height: int
+    fps: float
+    frames: int
+    duration_seconds: float
+    has_audio: bool
+
+
+def to_uint8(frames: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
+    """Pixels 0-255 of frames in [-1, 1]: round((x + 1) * 127.5), values outside clamped."""
+    return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def to_float(frames: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Frames in [-1, 1] of pixels 0-255; `to_uint8` gives the same pixels back."""
+    return frames.float() / 127.5 - 1
+
+
+def probe(video: Video) -> VideoInfo:
+    """Size, frame rate and length of a video from its header; size is after rotation."""
+    with open_video(video) as (container, stream):
+        first = next(iter(container.decode(stream)), None)
+        if first is None:
+            raise MediaError(f"{name_of(video)}: no frame can be decoded; fetch the file again")
+        height, width = _pixels(first).shape[:2]
+        seconds = header_seconds(stream) or (container.duration or 0) / av.time_base
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        return VideoInfo(
+            width=width,
+            height=height,
+            fps=fps,
+            frames=stream.frames or round(seconds * fps),
+            duration_seconds=float(seconds),
+            has_audio=bool(container.streams.audio),
+        )
+
+
+class VideoReader:
+    """Frames of a video at 25 fps, one at a time: memory stays flat however long it is.
+
+    What can be decoded of a damaged file is decoded; afterwards `damage` says what was wrong
+    (None: nothing) and `frames` how many were given out.
+    """
+
+    def __init__(self, video: Video) -> None:
+        self.video = video
+        self.damage: str | None = None
+        self.frames = 0
+
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        self.damage, self.frames = None, 0
+        shown, pixels = None, None
+        with open_video(self.video) as (container, stream):
+            for frame in resample_25fps(self._timed_frames(container, stream)):
+                if frame is not shown:
+                    shown, pixels = frame, _pixels(frame)
+                self.frames += 1
+                yield pixels
+        if not self.frames:
+            cause = self.damage or "empty stream"
+            raise MediaError(
+                f"{name_of(self.video)}: no frame can be decoded ({cause}); fetch the file again"
+            )
+
+    def _timed_frames(
+        self, container: Any, stream: Any
+    ) -> Iterator[tuple[Fraction, Fraction, av.VideoFrame]]:
+        """Start and duration in seconds since the first frame, and the frame itself."""
+        step = 1 / (stream.average_rate or stream.guessed_rate or Fraction(FPS))
+        start = last = shape = None
+        packets = broken = 0
+        for packet in packets_of(container, stream):
+            packets += packet.size > 0
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                broken += 1
+                continue
+            broken += bool(packet.is_corrupt)
+            for frame in frames:
+                shape = shape or (frame.width, frame.height)
+                if (frame.width, frame.height) != shape:
+                    self.damage = f"the picture changes its size from {shape} within the video"
+                    return
+                time = _seconds(frame, default=step if last is None else last + step)
+                start = time if start is None else start
+                if last is not None and time <= last:
+                    broken += 1
+                    continue
+                if time - start > MAX_SECONDS:
+                    raise MediaError(
+                        f"{name_of(self.video)}: longer than {MAX_SECONDS} s; cut it into parts"
+                    )
+                last = time
+                duration = Fraction(frame.duration or 0) * (frame.time_base or 0)
+                yield time - start, duration or step, frame
+        end = Fraction(0) if last is None else last + step
+        self.damage = _damage(container, packets, broken, end)
+
+
+def resample_25fps(
+    timed: Iterable[tuple[Fraction, Fraction, Payload]],
+) -> Iterator[Payload]:
+    """Items shown at k/25 s for k = 0, 1, …: the one whose presentation interval holds that time.
+
+    Args:
+        timed: (start, duration, item), starts in seconds, rising, the first at 0. An item is
+            shown until the next starts, the last for its duration.
+    """
+    held, end, count = None, Fraction(0), 0
+    for start, duration, item in timed:
+        while held is not None and Fraction(count, FPS) + TIME_TOLERANCE < start:
+            yield held
+            count += 1
+        held, end = item, start + duration
+    while held is not None and (count == 0 or Fraction(count, FPS) + TIME_TOLERANCE < end):
+        yield held
+        count += 1
+
+
+def read_video(video: Video) -> UInt8[np.ndarray, "frames height width 3"]:
+    """All frames of a short video at 25 fps; for long ones iterate over `VideoReader`.
+
+    Raises:
+        MediaError: missing, empty, no video, or damaged: half a video is never taken for a whole.
+    """
+    reader = VideoReader(video)
+    frames = np.stack(list(reader))
+    if reader.damage:
+        raise MediaError(f"{name_of(video)}: damaged: {reader.damage}; make or fetch it again")
+    return frames
+
+
+def read_audio(video: Video, frames: int) -> Int[np.ndarray, " samples"]:
+    """Int16 mono sound at 16 kHz: `frames` * 640 samples from the time of frame 0 on.
+
+    Where the sound track is shorter or has a gap there is silence. A file without a sound track
+    gives zero samples.
+    """
+    with open_video(video) as (container, stream):
+        if not container.streams.audio:
+            return np.zeros(0, np.int16)
+        first = next(iter(container.decode(stream)), None)
+        start = Fraction(0) if first is None else _seconds(first, default=Fraction(0))
+    audio = np.zeros(frames * SAMPLES_PER_FRAME, np.int16)
+    with open_video(video) as (container, _):
+        position, expected = 0, None
+        resampler = None
+        for frame in _audio_frames(container):
+            time = _seconds(frame, default=expected or Fraction(0))
+            if expected is None or abs(time - expected) > Fraction(1, FPS):
+                position = _place(audio, position, resampler.resample(None) if resampler else [])
+                resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+                position = round((time - start) * SAMPLE_RATE)
+            if position >= len(audio):
+                break
+            expected = time + Fraction(frame.samples, frame.sample_rate)
+            frame.pts = None  # the position is kept here; a jump would make the resampler stretch
+            position = _place(audio, position, resampler.resample(frame))
+        if resampler:
+            _place(audio, position, resampler.resample(None))
+    return audio
+
+
+def decode_frames(video: bytes, indices: Sequence[int]) -> UInt8[np.ndarray, "len height width 3"]:
+    """The frames at `indices`, in that order, of a clip of this module (25 fps, no B-frames).
+
+    Decodes only from the key frame before each wanted frame, so a short GOP makes it fast.
+
+    Raises:
+        MediaError: an index outside the clip.
+    """
+    found: dict[int, np.ndarray] = {}
+    wanted = sorted(set(indices))
+    with open_video(video) as (container, stream):
+        last = stream.frames - 1 if stream.frames else None
+        if wanted and (wanted[0] < 0 or (last is not None and wanted[-1] > last)):
+            raise MediaError(f"{name_of(video)}: frames {wanted} wanted, it has 0 to {last}")
+        tick = 1 / (FPS * stream.time_base)
+        for index in wanted:
+            if index in found:
+                continue
+            container.seek(round(index * tick), stream=stream)
+            for frame in container.decode(stream):
+                position = round(frame.pts / tick)
+                if position in wanted:
+                    found[position] = _pixels(frame)
+                if position >= index:
+                    break
+    missing = [index for index in wanted if index not in found]
+    if missing:
+        raise MediaError(f"{name_of(video)}: frames {missing} cannot be decoded; crop it again")
+    return np.stack([found[index] for index in indices])
+
+
+def _audio_frames(container: Any) -> Iterator[av.AudioFrame]:
+    for packet in packets_of(container, container.streams.audio[0]):
+        with suppress(av.FFmpegError):
+            yield from packet.decode()
+
+
+def _place(audio: np.ndarray, position: int, frames: list[av.AudioFrame]) -> int:
+    """Copy frames into `audio` at `position`, as far as they fit; the position after them."""
+    for frame in frames:
+        samples = frame.to_ndarray()[0]
+        skipped = max(0, -position)
+        end = min(len(audio), position + len(samples))
+        if end > position + skipped:
+            audio[position + skipped : end] = samples[skipped : end - position]
+        position += len(samples)
+    return position
+
+
+def _pixels(frame: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
+    """RGB pixels, turned upright as the file's display matrix asks."""
+    # One thread: starting a pool of threads for every frame costs up to 2 ms on busy cores.
+    pixels = frame.reformat(format="rgb24", threads=1).to_ndarray()
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+def _seconds(frame: Any, default: Fraction) -> Fraction:
+    return default if frame.pts is None else frame.pts * Fraction(frame.time_base)
+
+
+def _damage(container: Any, packets: int, broken: int, end: Fraction) -> str | None:
+    """What is wrong with a video read to its end, by time stamp, None if nothing."""
+    stream = container.streams.video[0]
+    if packets < stream.frames:
+        return f"cut off after {packets} of {stream.frames} frames"
+    if broken:
+        return f"{broken} of {packets} packets are corrupt"
+    promised = header_seconds(stream)
+    if len(container.streams) == 1:  # Matroska knows the length of the whole only
+        promised = promised or Fraction(container.duration or 0, av.time_base)
+    if promised > end + CUT_OFF_SECONDS:
+        return f"cut off after {float(end):.2f} of {float(promised):.2f} s"
+    return None

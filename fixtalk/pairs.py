@@ -1,0 +1,141 @@
+"""Rows of training clips → batches of frame pairs, each a pure function of (seed, step, index)."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import torch
+
+from fixtalk.media import decode_frames, to_float
+from fixtalk.shapes import Bool, Float, UInt8
+from fixtalk.training import Batch
+
+Row = dict[str, Any]
+Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
+WarpTruth = Callable[[Row, int, int], Truth]  # row, source frame, driver frame
+COLOUR_SWAPS = 0.3  # share of drivers whose colour channels are permuted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes of a pair that keep its motion."""
+
+    __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "strict": True}
+
+    flip: float  # probability of mirroring the pair
+    colour: float  # standard deviation of log channel gains, the same for the whole pair
+    driver_colour: float  # the same for the driver's input only: its colours must not matter
+    driver_stretch: float  # log scale of its width and height: nor must the shape of its head
+
+    def __post_init__(self) -> None:
+        deviations = (self.colour, self.driver_colour, self.driver_stretch)
+        if not 0 <= self.flip <= 1 or min(deviations) < 0:
+            raise ValueError(f"{self}: flip lies in [0, 1], the others are at least 0")
+
+
+class PairSampler:
+    """Draws pairs: a person, one of their clips, two frames that lie apart.
+
+    Args:
+        rows: clips with "person", "clip", "video", "frames" (and what `truth` reads).
+        seed: of all draws.
+        distance: fewest frames between source and driver, as far as the clip allows.
+        truth: exact warps, or None where the data has none.
+
+    Raises:
+        ValueError: no clip holds two frames.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        *,
+        seed: int,
+        distance: int,
+        augmentation: Augmentation,
+        truth: WarpTruth | None = None,
+    ) -> None:
+        people = defaultdict(list)
+        for row in rows:
+            if row["frames"] >= 2:
+                people[row["person"]].append(row)
+        if not people:
+            raise ValueError(f"none of {len(rows)} clips holds two frames: nothing to train on")
+        self.people = [people[name] for name in sorted(people)]
+        self.seed, self.distance = seed, distance
+        self.augmentation, self.truth = augmentation, truth
+
+    def batch(self, step: int, indices: Sequence[int]) -> Batch:
+        """The items `indices` of the global batch of a step."""
+        items = [self._item(step, index) for index in indices]
+        frames = torch.from_numpy(np.stack([pair for pair, _ in items]))
+        source, driver, target = to_float(frames.permute(1, 0, 4, 2, 3))
+        if self.truth is None:
+            return Batch(source, driver, target)
+        flow = torch.from_numpy(np.stack([truth[0] for _, truth in items]))
+        valid = torch.from_numpy(np.stack([truth[1] for _, truth in items]))
+        return Batch(source, driver, target, flow, valid)
+
+    def _item(
+        self, step: int, index: int
+    ) -> tuple[UInt8[np.ndarray, "3 side side 3"], Truth | None]:
+        rng = np.random.default_rng([self.seed, step, index])
+        clips = self.people[rng.integers(len(self.people))]
+        row = clips[rng.integers(len(clips))]
+        source, driver = _two_frames(rng, row["frames"], self.distance)
+        frames = decode_frames(row["video"], [source, driver])
+        truth = None if self.truth is None else self.truth(row, source, driver)
+        if rng.random() < self.augmentation.flip:
+            frames = frames[:, :, ::-1]
+            truth = None if truth is None else _mirror(truth)
+        source, target = _recolour(rng, frames, self.augmentation.colour)
+        driver = _disguise(rng, target, self.augmentation)
+        return np.stack([source, driver, target]).round().clip(0, 255).astype(np.uint8), truth
+
+
+def _two_frames(rng: np.random.Generator, frames: int, distance: int) -> tuple[int, int]:
+    """A random ordered pair at least `distance` apart, or as far as the clip allows."""
+    distance = min(distance, frames - 1)
+    first = int(rng.integers(frames - distance))
+    second = int(rng.integers(first + distance, frames))
+    return (first, second) if rng.random() < 0.5 else (second, first)
+
+
+def _mirror(truth: Truth) -> Truth:
+    """The exact warp of the mirrored pair."""
+    flow, valid = truth
+    sign = np.array([-1, 1], flow.dtype)
+    return np.ascontiguousarray(flow[:, ::-1] * sign), np.ascontiguousarray(valid[:, ::-1])
+
+
+def _recolour(
+    rng: np.random.Generator, frames: UInt8[np.ndarray, "2 side side 3"], deviation: float
+) -> Float[np.ndarray, "2 side side 3"]:
+    """Both frames under the same random channel gains."""
+    return frames * np.exp(rng.normal(0, deviation, 3)).astype(np.float32)
+
+
+def _disguise(
+    rng: np.random.Generator,
+    frame: Float[np.ndarray, "side side 3"],
+    augmentation: Augmentation,
+) -> Float[np.ndarray, "side side 3"]:
+    """The driver with another complexion and head shape: what is left to read is motion.
+
+    Source: Burkov et al. 2020 (latent pose reenactment), section 3.1, pose augmentation.
+    """
+    gains = np.exp(rng.normal(0, augmentation.driver_colour, 3)).astype(np.float32)
+    swapped = augmentation.driver_colour > 0 and rng.random() < COLOUR_SWAPS
+    frame = (frame * gains)[..., rng.permutation(3) if swapped else np.arange(3)]
+    scales = np.exp(rng.normal(0, augmentation.driver_stretch, 2))
+    if augmentation.driver_stretch == 0:
+        return frame
+    centre = (frame.shape[0] - 1) / 2
+    shift = centre * (1 - scales)
+    matrix = np.array([[scales[0], 0, shift[0]], [0, scales[1], shift[1]]])
+    return cv2.warpAffine(
+        np.ascontiguousarray(frame), matrix, frame.shape[:2], borderMode=cv2.BORDER_REPLICATE
+    )

@@ -1,0 +1,298 @@
+"""Model + held-out clips → lossless videos of every protocol pair, and the list of the pairs."""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+import fixtalk
+from fixtalk.dataset import read_clips
+from fixtalk.media import decode_frames, read_video, to_float, to_uint8, write_video
+from pipelines.cluster import map_parallel
+from pipelines.config import StageConfig, load_config
+
+COLUMNS = ["clip", "person", "motion", "frames", "video"]
+COPY_SOURCE = "copy_source"
+
+
+class GenerateConfig(StageConfig):
+    """Which pairs are generated."""
+
+    dataset: str = Field(description="folder below data/clips whose test split is used")
+    protocols: list[Literal["self", "cross"]] = Field(min_length=1)
+    max_pairs: int = Field(ge=1, description="pairs of each protocol, spread over people")
+    batch: int = Field(ge=1, description="frames the model sees at once")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One video to make: the person of the source frame in the motion of the driver clip."""
+
+    protocol: str
+    pair: str
+    source_clip: str
+    source_frame: int
+    driver_clip: str
+    truth_clip: str
+    frames: int
+    person: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A pair with all a fresh process needs to make its video."""
+
+    pair: Pair
+    model: Path
+    batch: int
+    source: bytes
+    driver: bytes
+    video: Path
+
+
+def generate(config: GenerateConfig, clips: Path, model: Path, videos: Path) -> None:
+    """Write `<protocol>/<pair>.mkv`, pairs.csv, coverage.json and system.json into `videos`.
+
+    The folder appears when it is complete. After an interruption the same command keeps the
+    videos it had finished, unless the model, the clips, the code or the pairs changed.
+
+    Raises:
+        ValueError: no pair can be made, or a clip does not fit the model.
+    """
+    described = _described(model)
+    rows = {row["clip"]: row for row in read_clips(clips, "test", COLUMNS)}
+    pairs, coverage = _choose(config, list(rows.values()))
+    if not pairs:
+        raise ValueError(f"{clips}: no pair can be made: {json.dumps(coverage)}")
+    partial = videos.parent / f".{videos.name}.partial"
+    _start_or_resume(partial, _fingerprint(config, model, pairs, rows))
+    made = partial / "videos"
+    jobs = [
+        Job(pair, model, config.batch, rows[pair.source_clip]["video"],
+            rows[pair.driver_clip]["video"], made / pair.protocol / f"{pair.pair}.mkv")
+        for pair in pairs
+    ]  # fmt: skip
+    missing = [job for job in jobs if not job.video.exists()]
+    for _ in map_parallel(_make, missing, f"generate {model.name}"):
+        pass
+    system = {"system": model.name, "key": described.get("inputs", model.name)}
+    _write(made / "pairs.csv", _as_csv(pairs))
+    _write(made / "coverage.json", json.dumps(coverage, indent=1) + "\n")
+    _write(made / "system.json", json.dumps(system, indent=1) + "\n")
+    _publish(partial, videos)
+
+
+def self_pairs(rows: Sequence[Mapping[str, Any]]) -> list[Pair]:
+    """Every clip driven by itself: source its frame 0, truth the clip; people alternate."""
+    people = _by(rows, "person")
+    turns = [_rotated(people[person], turn) for turn, person in enumerate(people)]
+    return [
+        Pair("self", _name(n, row["clip"]), row["clip"], 0, row["clip"], row["clip"],
+             row["frames"], row["person"])
+        for n, row in enumerate(_alternate(turns))
+    ]  # fmt: skip
+
+
+def cross_pairs(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Pair], list[dict[str, str]]]:
+    """Pairs whose driver is another person, with a true video; and what was left out, and why.
+
+    A motion that several people show gives the truth. The source is frame 0 of another such
+    motion of the same person, since those were taken in the same light. Drivers take turns.
+    """
+    shared = {
+        motion: {row["person"]: row for row in takes}
+        for motion, takes in _by([row for row in rows if row["motion"]], "motion").items()
+        if len({row["person"] for row in takes}) > 1
+    }
+    people = sorted({person for takes in shared.values() for person in takes})
+    found, skipped = defaultdict(list), []
+    for turn, person in enumerate(people):
+        motions = [motion for motion in shared if person in shared[motion]]
+        for number, motion in enumerate(_rotated(motions, turn)):
+            truth = shared[motion][person]
+            others = [other for other in people if other in shared[motion] and other != person]
+            driver = shared[motion][others[(turn + number) % len(others)]]
+            if len(motions) < 2:
+                reason = f"{person} shows no second shared motion to take a source frame from"
+            elif truth["frames"] != driver["frames"]:
+                reason = f"not aligned: truth {truth['frames']}, driver {driver['frames']} frames"
+            else:
+                source = shared[motions[(motions.index(motion) + 1) % len(motions)]][person]
+                found[person].append((source, driver, truth))
+                continue
+            skipped.append({"truth": truth["clip"], "driver": driver["clip"], "reason": reason})
+    pairs = [
+        Pair("cross", _name(n, f"{truth['clip']}-by-{driver['person']}"), source["clip"], 0,
+             driver["clip"], truth["clip"], truth["frames"], truth["person"])
+        for n, (source, driver, truth) in enumerate(_alternate(found.values()))
+    ]  # fmt: skip
+    return pairs, skipped
+
+
+def _choose(
+    config: GenerateConfig, rows: list[dict[str, Any]]
+) -> tuple[list[Pair], dict[str, dict[str, Any]]]:
+    """Pairs of all protocols, cut to the wanted number, and how many there were."""
+    chosen, coverage = [], {}
+    for protocol in config.protocols:
+        pairs, skipped = (self_pairs(rows), []) if protocol == "self" else cross_pairs(rows)
+        chosen += pairs[: config.max_pairs]
+        report = {"pairs": min(len(pairs), config.max_pairs), "possible": len(pairs)}
+        if not pairs:
+            none = "no test clip" if not rows else "no motion is shown by two people of the test "
+            report["reason"] = f"{config.dataset}: {none if not rows else none + 'split'}"
+            if skipped:
+                report["reason"] = f"{config.dataset}: all {len(skipped)} candidates left out"
+        coverage[protocol] = {**report, "skipped": skipped}
+    return chosen, coverage
+
+
+def _make(job: Job) -> None:
+    """Generate one video."""
+    driver = read_video(job.driver)
+    if len(driver) != job.pair.frames:
+        raise ValueError(
+            f"clip {job.pair.driver_clip}: {len(driver)} frames decoded, {job.pair.frames} listed: "
+            "run the crop stage again"
+        )
+    source = decode_frames(job.source, [job.pair.source_frame])
+    render = _renderer(job.model)
+    write_video(job.video, render(source, driver, job), lossless=True)
+
+
+@cache
+def _renderer(model: Path) -> Callable[[np.ndarray, np.ndarray, Job], Iterator[np.ndarray]]:
+    """Source and driver frames → generated frames; the model is read once per process."""
+    if _described(model).get("architecture") == COPY_SOURCE:
+        return lambda source, driver, job: (source[0] for _ in driver)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = fixtalk.load_checkpoint(str(model)).to(device).eval()
+    return lambda source, driver, job: _animate(network, source, driver, job)
+
+
+def _described(model: Path) -> dict[str, Any]:
+    path = model / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not found; train a model first (make repro)")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _animate(
+    network: Any, source: np.ndarray, driver: np.ndarray, job: Job
+) -> Iterator[np.ndarray]:
+    """Frames of the source person, one batch of driver frames at a time."""
+    resolution = network.config.resolution
+    for role, clip, frames in (
+        ("source", job.pair.source_clip, source),
+        ("driver", job.pair.driver_clip, driver),
+    ):
+        if frames.shape[1:3] != (resolution, resolution):
+            raise ValueError(
+                f"pair {job.pair.pair}: {role} clip {clip} has {frames.shape[2]}x{frames.shape[1]} "
+                f"pixels, model {job.model} needs {resolution}x{resolution}: set crop.resolution "
+                f"to {resolution}, or train a model at {frames.shape[1]}"
+            )
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        person = network.encode_source(_as_input(source, device))
+        for start in range(0, len(driver), job.batch):
+            motion = network.motion(_as_input(driver[start : start + job.batch], device))
+            frames = network.animate(person, motion)
+            if not torch.isfinite(frames).all():
+                raise ValueError(
+                    f"pair {job.pair.pair}: model {job.model} gave NaN in frames {start} to "
+                    f"{start + len(frames) - 1}: its training diverged; train it again"
+                )
+            yield from to_uint8(frames).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _as_input(frames: np.ndarray, device: torch.device) -> torch.Tensor:
+    return to_float(torch.from_numpy(frames).permute(0, 3, 1, 2)).to(device)
+
+
+def _fingerprint(
+    config: GenerateConfig, model: Path, pairs: list[Pair], rows: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Hash of all that decides the videos, so that a resumed folder never mixes two models."""
+    digest = hashlib.sha256(f"{config.batch} {torch.__version__}".encode())
+    for path in sorted({*model.iterdir(), *Path(fixtalk.__file__).parent.glob("*.py")}):
+        digest.update(path.name.encode() + path.read_bytes())
+    digest.update(Path(__file__).read_bytes() + _as_csv(pairs).encode())
+    for clip in sorted({clip for pair in pairs for clip in (pair.source_clip, pair.driver_clip)}):
+        digest.update(hashlib.sha256(rows[clip]["video"]).digest())
+    return digest.hexdigest()
+
+
+def _start_or_resume(partial: Path, fingerprint: str) -> None:
+    stamp = partial / "inputs.sha256"
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != fingerprint:
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / "videos").mkdir(parents=True)
+        _write(stamp, fingerprint)
+    for leftover in (partial / "videos").glob("*/.*"):  # a video that was being written
+        shutil.rmtree(leftover)
+
+
+def _publish(partial: Path, videos: Path) -> None:
+    """Put the finished folder in place of an older one."""
+    shutil.rmtree(partial / "old", ignore_errors=True)
+    if videos.exists():
+        videos.replace(partial / "old")
+    (partial / "videos").replace(videos)
+    shutil.rmtree(partial)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    temporary.replace(path)
+
+
+def _as_csv(pairs: Iterable[Pair]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([field.name for field in fields(Pair)])
+    writer.writerows(astuple(pair) for pair in pairs)
+    return buffer.getvalue()
+
+
+def _name(number: int, text: str) -> str:
+    """File name of a pair: the number makes it unique, the text readable."""
+    return f"{number:03d}-{re.sub(r'[^A-Za-z0-9.]+', '-', text).strip('-.')[:80]}"
+
+
+def _by(rows: Iterable[Mapping[str, Any]], column: str) -> dict[str, list[Mapping[str, Any]]]:
+    groups = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row[column], row["clip"])):
+        groups[row[column]].append(row)
+    return dict(groups)
+
+
+def _rotated(values: Sequence[Any], turn: int) -> list[Any]:
+    """The list begun at another place, so that people do not all start with the same motion."""
+    start = turn % len(values) if values else 0
+    return [*values[start:], *values[:start]]
+
+
+def _alternate(groups: Iterable[Sequence[Any]]) -> list[Any]:
+    """First of every group, second of every group, …: any beginning is spread evenly."""
+    turns = zip_longest(*groups)
+    return [value for turn in turns for value in turn if value is not None]
+
+
+if __name__ == "__main__":
+    generate(load_config(GenerateConfig, "generate"), *map(Path, sys.argv[1:]))

@@ -1,0 +1,158 @@
+"""The floor plan: who imports whom, one word per stage, file lengths, deps, banned keys."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("fixtalk", "metrics", "pipelines")
+SOURCES = sorted(p for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
+STAGES = ("download", "crop", "train", "generate", "score", "leaderboard")
+FENCES = {
+    "ray": {f"pipelines/{name}.py" for name in ("cluster", "crop", "train", "generate", "score")},
+    "mlflow": {"pipelines/tracking.py"},
+    "dvc": set(),
+    "argparse": set(),
+    "hydra": set(),
+    "torchvision": set(),
+}
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def imports(path):
+    """Dotted names that a source file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own_modules(path):
+    """Files of this project that a source file imports, closed over what those import."""
+    found, todo = set(), [path]
+    while todo:
+        for name in imports(todo.pop()):
+            stem = ROOT / name.replace(".", "/")
+            for file in (stem.with_suffix(".py"), stem / "__init__.py"):
+                if file.is_file() and file not in found:
+                    found.add(file)
+                    todo.append(file)
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_source_file_keeps_to_the_plan(path):
+    me = str(path.relative_to(ROOT))
+    package = me.split("/")[0]
+    roots = {name.split(".")[0] for name in imports(path)}
+
+    forbidden = {"fixtalk": {"metrics", "pipelines"}, "metrics": {"fixtalk", "pipelines"}}
+    assert not roots & forbidden.get(package, set())
+    for library, allowed in FENCES.items():
+        assert library not in roots or me in allowed, f"{me} imports {library}"
+    assert len(path.read_text().splitlines()) <= 300
+    assert not any(word in path.stem for word in ("util", "helper", "common", "misc", "manager"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_functions_are_short(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno + 1 <= 60, f"{path}: {node.name}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_word_per_stage(stage):
+    source = (ROOT / "pipelines" / f"{stage}.py").read_text()
+
+    assert f"def {stage}(" in source
+    assert f"class {stage.capitalize()}Config(StageConfig)" in source
+    assert stage in PARAMS
+    assert stage in DVC["stages"]
+    assert (ROOT / "tests" / f"test_{stage}.py").is_file()
+
+
+def test_stages_never_import_one_another():
+    for stage in STAGES:
+        names = imports(ROOT / "pipelines" / f"{stage}.py")
+        others = {f"pipelines.{other}" for other in STAGES if other != stage}
+        assert not names & others
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_cover_imports(stage):
+    body = DVC["stages"][stage]
+    deps = [ROOT / dep for dep in body.get("do", body)["deps"] if "$" not in dep]
+    needed = {ROOT / "pipelines" / f"{stage}.py"} | own_modules(ROOT / "pipelines" / f"{stage}.py")
+
+    missing = {
+        str(file.relative_to(ROOT))
+        for file in needed
+        if file.name != "__init__.py"
+        and not any(file == dep or dep in file.parents for dep in deps)
+    }
+
+    assert missing == set()
+
+
+def test_params_hold_no_key_that_dvc_ignores():
+    def keys(value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield key
+                yield from keys(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from keys(inner)
+
+    # DVC leaves keys of these names out of its hash: a change would not re-run the stage
+    assert not set(keys(PARAMS)) & {"size", "nfiles"}
+
+
+def test_training_step_needs_torch_and_numpy_only():
+    # a GPU box without network may have nothing else
+    code = """
+import sys
+class Fence:
+    def find_spec(self, name, path=None, target=None):
+        banned = {"ray", "mlflow", "dvc", "pandas", "pydantic", "av", "cv2", "numba", "scipy",
+                  "pyarrow", "safetensors", "jaxtyping", "beartype", "yaml", "rich", "torchvision"}
+        if name.split(".")[0] in banned:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Fence())
+import torch, fixtalk.training as t
+from fixtalk.model import ModelConfig
+config = ModelConfig(resolution=64, width=0.03125, latent=64, lips=2, poses=2, expressions=2,
+                     align_corners=True)
+state = t.start(config, (0.0, 0.99), 0)
+frames = torch.zeros(2, 3, 64, 64)
+phase = t.Phase(name="p", steps=1, learning_rate=1e-3, final_learning_rate=1e-3,
+                discriminator_learning_rate=0.0, penalty=0.0, weights={"reconstruction": 1.0})
+print(t.train_step(state, t.Batch(frames, frames, frames), [phase], decay=0.9, bfloat16=False))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+
+    assert done.returncode == 0, done.stderr
+    assert "reconstruction" in done.stdout
+
+
+def test_importing_does_nothing():
+    code = (
+        "import sys, os, pathlib\n"
+        "before = set(os.listdir('.'))\n"
+        "import fixtalk, metrics, pipelines.cluster, pipelines.tracking, pipelines.config\n"
+        "heavy = {'ray', 'mlflow', 'torchvision', 'facenet_pytorch'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert set(os.listdir('.')) == before\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,224 @@
+"""Generate: pairs of both protocols, resume, and what must be refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fixtalk.checkpoint import save_checkpoint
+from fixtalk.dataset import read_clips
+from fixtalk.media import read_video
+from fixtalk.model import FixTalk
+from pipelines.generate import (
+    GenerateConfig,
+    Job,
+    Pair,
+    _fingerprint,
+    _renderer,
+    cross_pairs,
+    generate,
+    self_pairs,
+)
+from tests.conftest import TINY
+from tests.discs import clip_row, disc, write_clips
+
+COPY_SOURCE = Path(__file__).parent.parent / "models" / "copy_source"
+CONFIG = GenerateConfig(dataset="discs", protocols=["self", "cross"], max_pairs=8, batch=4)
+
+
+def listed(videos):
+    with (videos / "pairs.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_process():
+    """Starting a process costs seconds, these videos do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIXTALK_WORKERS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Three people who show two motions, one clip of its own each, and one training clip."""
+    rows = [
+        clip_row(f"cross/{m}/S{p:03d}", p, m, frames=5 + n)
+        for p in range(3)
+        for n, m in enumerate(["m0", "m1"])
+    ]
+    rows += [clip_row(f"S{p:03d}/still", p, None, moving=False) for p in range(3)]
+    rows.append(clip_row("S009/train", 1, "m0", split="train"))
+    return write_clips(tmp_path_factory.mktemp("generate") / "clips", rows)
+
+
+@pytest.fixture(scope="module")
+def videos(clips):
+    folder = clips.parent / "results" / "copy_source" / "videos"
+    generate(CONFIG, clips, COPY_SOURCE, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unshared(tmp_path_factory):
+    """Videos of clips without a shared motion, begun on the leftovers of another model's run."""
+    folder = tmp_path_factory.mktemp("unshared")
+    clips = write_clips(folder / "clips", [clip_row("a", 0, None), clip_row("b", 1, "m1")])
+    (folder / "videos" / "self").mkdir(parents=True)
+    (folder / "videos" / "self" / "000-a.mkv").write_bytes(b"")
+    interrupt(folder / "videos", stamp="of another model")
+    generate(CONFIG, clips, COPY_SOURCE, folder / "videos")
+    return folder / "videos"
+
+
+def test_copy_source_repeats_the_source_frame_without_loss(clips, videos):
+    rows = {r["clip"]: r for r in pq.read_table(clips / "shards").to_pylist()}
+
+    pairs = listed(videos)
+
+    assert {pair["protocol"] for pair in pairs} == {"self", "cross"}
+    for pair in pairs:
+        made = read_video(videos / pair["protocol"] / f"{pair['pair']}.mkv")
+        source = read_video(rows[pair["source_clip"]]["video"])[0]
+        assert len(made) == int(pair["frames"]) == rows[pair["driver_clip"]]["frames"]
+        assert np.array_equal(made, np.broadcast_to(source, made.shape))
+
+
+def test_cross_pairs_have_another_driver_another_motion_and_the_truth(clips, videos):
+    rows = {r["clip"]: r for r in pq.read_table(clips / "shards").to_pylist()}
+
+    cross = [pair for pair in listed(videos) if pair["protocol"] == "cross"]
+
+    assert len(cross) == 6
+    for pair in cross:
+        source, driver, truth = (rows[pair[f"{r}_clip"]] for r in ("source", "driver", "truth"))
+        assert source["person"] == truth["person"] == pair["person"] != driver["person"]
+        assert driver["motion"] == truth["motion"] != source["motion"]
+
+
+def test_pairs_cut_short_are_spread_over_people(clips):
+    rows = pq.read_table(clips / "shards").to_pylist()
+    rows = [row for row in rows if row["split"] == "test"]
+
+    for pairs in (self_pairs(rows), cross_pairs(rows)[0]):
+        assert [pair.person for pair in pairs[:6]] == ["S000", "S001", "S002"] * 2
+        assert len({pair.pair for pair in pairs}) == len(pairs)
+
+
+def test_only_held_out_clips_are_generated(videos):
+    assert not any("S009" in pair["driver_clip"] for pair in listed(videos))
+
+
+def test_folder_is_complete_or_absent_and_names_the_system(videos):
+    leftovers = [path.name for path in videos.parent.iterdir() if path.name != "videos"]
+
+    system = json.loads((videos / "system.json").read_text())
+    coverage = json.loads((videos / "coverage.json").read_text())
+
+    assert leftovers == []
+    assert system == {"system": "copy_source", "key": "copy_source"}
+    assert coverage["cross"] == {"pairs": 6, "possible": 6, "skipped": []}
+    assert coverage["self"]["possible"] == 9
+    assert coverage["self"]["pairs"] == 8
+
+
+def test_truth_and_driver_of_unequal_length_are_left_out_with_a_reason():
+    takes = [("a", "S000", "m0", 5), ("b", "S001", "m0", 6), ("c", "S000", "m1", 5),
+             ("d", "S001", "m1", 5)]  # fmt: skip
+    rows = [dict(zip(("clip", "person", "motion", "frames"), take, strict=True)) for take in takes]
+
+    pairs, skipped = cross_pairs(rows)
+
+    assert {pair.truth_clip for pair in pairs} == {"c", "d"}
+    assert {entry["truth"] for entry in skipped} == {"a", "b"}
+    assert "not aligned: truth 5, driver 6 frames" in skipped[0]["reason"]
+
+
+def test_no_pair_at_all_is_an_error(tmp_path):
+    clips = write_clips(tmp_path / "clips", [clip_row("a", 0, None, split="train")])
+
+    with pytest.raises(ValueError, match="no test clip"):
+        generate(CONFIG, clips, COPY_SOURCE, tmp_path / "videos")
+
+
+def test_missing_model_names_the_remedy(clips, tmp_path):
+    with pytest.raises(FileNotFoundError, match="train a model first"):
+        generate(CONFIG, clips, tmp_path / "nobody", tmp_path / "videos")
+
+
+def test_without_shared_motion_there_is_no_cross_and_it_says_why(unshared):
+    coverage = json.loads((unshared / "coverage.json").read_text())
+
+    assert coverage["cross"]["pairs"] == 0
+    assert "no motion is shown by two people" in coverage["cross"]["reason"]
+    assert {pair["protocol"] for pair in listed(unshared)} == {"self"}
+
+
+def test_leftovers_of_other_inputs_are_made_again(unshared):
+    made = [read_video(video) for video in sorted((unshared / "self").iterdir())]
+
+    assert [len(frames) for frames in made] == [6, 6]
+
+
+def trained(folder, broken=False):
+    """A tiny model of 64 px; a broken one has learnt NaN."""
+    model = FixTalk(TINY)
+    if broken:
+        with torch.no_grad():
+            next(model.generator.parameters()).fill_(torch.nan)
+    save_checkpoint(model, folder, {"inputs": "hash of the training"})
+    return folder
+
+
+def animated(model, frames=5, resolution=64):
+    """Frames that the model makes of a disc driven by a moving one."""
+    driver = np.stack([disc(1, step, resolution) for step in range(frames)])
+    pair = Pair("self", "000-pair", "clip A", 0, "clip B", "clip B", frames, "S001")
+    job = Job(pair, model, 2, b"", b"", Path("unused.mkv"))
+    return np.stack(list(_renderer(model)(driver[:1], driver, job)))
+
+
+def test_trained_model_gives_one_frame_per_driver_frame_whatever_the_batch(tmp_path):
+    frames = animated(trained(tmp_path / "edtalk"))
+
+    assert frames.shape == (5, 64, 64, 3)
+    assert frames.dtype == np.uint8
+    assert frames.std() > 0
+
+
+def test_clips_of_another_resolution_name_both_and_the_remedy(tmp_path):
+    with pytest.raises(ValueError, match=r"clip A has 32x32 .* needs 64x64: set crop\.resolution"):
+        animated(trained(tmp_path / "edtalk"), resolution=32)
+
+
+def test_nan_of_the_model_names_the_pair(tmp_path):
+    with pytest.raises(ValueError, match=r"pair 000-pair: .* gave NaN in frames 0 to 1"):
+        animated(trained(tmp_path / "edtalk", broken=True))
+
+
+def test_interrupted_run_keeps_its_finished_videos(unshared):
+    clips = unshared.parent / "clips"
+    rows = {row["clip"]: row for row in read_clips(clips, "test")}
+    pairs = self_pairs(list(rows.values()))
+    first = interrupt(unshared, _fingerprint(CONFIG, COPY_SOURCE, pairs, rows))
+
+    generate(CONFIG, clips, COPY_SOURCE, unshared)
+
+    assert (unshared / "self" / first).read_bytes() == b"finished before"
+    assert sorted(path.name for path in unshared.parent.iterdir()) == ["clips", "videos"]
+
+
+def interrupt(videos, stamp):
+    """Leave what a killed run leaves: videos, a half-written one, the stamp of its inputs."""
+    partial = videos.parent / ".videos.partial"
+    partial.mkdir()
+    (partial / "inputs.sha256").write_text(stamp)
+    videos.replace(partial / "videos")
+    (partial / "videos" / "self" / ".half.mkv.x").mkdir()
+    first = min((partial / "videos" / "self").glob("*.mkv"))
+    first.write_bytes(b"finished before")
+    return first.name
