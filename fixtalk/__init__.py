@@ -1,13 +1,21 @@
 """FixTalk's model, its data and its training step, in plain PyTorch."""
 
-from fixtalk.decoupling import Motion
-from fixtalk.model import FixTalk, ModelConfig, Source
+from importlib import import_module
+from typing import Any
 
-__all__ = ["FixTalk", "ModelConfig", "Motion", "Source", "load_checkpoint"]
+_HOMES = {
+    "FixTalk": "fixtalk.model",
+    "ModelConfig": "fixtalk.model",
+    "Motion": "fixtalk.decoupling",
+    "Source": "fixtalk.model",
+    "load_checkpoint": "fixtalk.checkpoint",
+}
+
+__all__ = list(_HOMES)
 
 
-def load_checkpoint(path: str) -> FixTalk:
-    """The model of a folder written by the train stage; see `fixtalk.checkpoint`."""
-    from fixtalk.checkpoint import load_checkpoint as load
-
-    return load(path)
+def __getattr__(name: str) -> Any:
+    """The public name, imported when first used: rendering and cropping do without torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fixtalk' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -17,9 +17,10 @@ def clip_schema() -> Any:
 
     text, number, blob = pa.string(), pa.int32(), pa.large_binary()
     fields = [
-        ("clip", text), ("person", text), ("split", text), ("motion", text), ("emotion", text),
-        ("level", number), ("sentence", text), ("frames", number), ("video", blob),
-        ("audio", blob), ("box", pa.list_(pa.float32(), 3)), ("source_fps", pa.float32()),
+        ("clip", text), ("person", text), ("split", text), ("session", text), ("motion", text),
+        ("emotion", text), ("level", number), ("sentence", text), ("frames", number),
+        ("video", blob), ("audio", blob), ("box", pa.list_(pa.float32(), 3)),
+        ("source_fps", pa.float32()),
         ("landmarks", blob), ("arkit", blob), ("pose", blob), ("identity_seed", pa.int64()),
         ("camera", text), ("face_probability", pa.float32()),
     ]  # fmt: skip

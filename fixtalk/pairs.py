@@ -15,7 +15,8 @@ from fixtalk.training import Batch
 
 Row = dict[str, Any]
 Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
-WarpTruth = Callable[[Row, int, int], Truth]  # row, source frame, driver frame
+Place = tuple[Row, int]  # clip and frame
+WarpTruth = Callable[[Place, Place], Truth]  # source, driver
 COLOUR_SWAPS = 0.3  # share of drivers whose colour channels are permuted
 
 
@@ -37,12 +38,14 @@ class Augmentation:
 
 
 class PairSampler:
-    """Draws pairs: a person, one of their clips, two frames that lie apart.
+    """Draws pairs: a person, a session, two frames of it that lie apart.
+
+    Clips of one session share camera, light and background; a clip without one is its own.
 
     Args:
-        rows: clips with "person", "clip", "video", "frames" (and what `truth` reads).
+        rows: clips with "person", "session", "clip", "video", "frames" (and what `truth` reads).
         seed: of all draws.
-        distance: fewest frames between source and driver, as far as the clip allows.
+        distance: fewest frames between source and driver of one clip, as far as it allows.
         truth: exact warps, or None where the data has none.
 
     Raises:
@@ -58,13 +61,13 @@ class PairSampler:
         augmentation: Augmentation,
         truth: WarpTruth | None = None,
     ) -> None:
-        people = defaultdict(list)
+        people = defaultdict(lambda: defaultdict(list))
         for row in rows:
             if row["frames"] >= 2:
-                people[row["person"]].append(row)
+                people[row["person"]][row["session"] or row["clip"]].append(row)
         if not people:
             raise ValueError(f"none of {len(rows)} clips holds two frames: nothing to train on")
-        self.people = [people[name] for name in sorted(people)]
+        self.people = [list(people[name].values()) for name in sorted(people)]
         self.seed, self.distance = seed, distance
         self.augmentation, self.truth = augmentation, truth
 
@@ -83,17 +86,23 @@ class PairSampler:
         self, step: int, index: int
     ) -> tuple[UInt8[np.ndarray, "3 side side 3"], Truth | None]:
         rng = np.random.default_rng([self.seed, step, index])
-        clips = self.people[rng.integers(len(self.people))]
-        row = clips[rng.integers(len(clips))]
-        source, driver = _two_frames(rng, row["frames"], self.distance)
-        frames = decode_frames(row["video"], [source, driver])
-        truth = None if self.truth is None else self.truth(row, source, driver)
+        sessions = self.people[rng.integers(len(self.people))]
+        source, driver = self._places(rng, sessions[rng.integers(len(sessions))])
+        frames = np.concatenate([decode_frames(row["video"], [i]) for row, i in (source, driver)])
+        truth = None if self.truth is None else self.truth(source, driver)
         if rng.random() < self.augmentation.flip:
             frames = frames[:, :, ::-1]
             truth = None if truth is None else _mirror(truth)
         source, target = _recolour(rng, frames, self.augmentation.colour)
         driver = _disguise(rng, target, self.augmentation)
         return np.stack([source, driver, target]).round().clip(0, 255).astype(np.uint8), truth
+
+    def _places(self, rng: np.random.Generator, clips: list[Row]) -> tuple[Place, Place]:
+        source, driver = (clips[i] for i in rng.integers(len(clips), size=2))
+        if source is driver:
+            first, second = _two_frames(rng, source["frames"], self.distance)
+            return (source, first), (source, second)
+        return tuple((row, int(rng.integers(row["frames"]))) for row in (source, driver))
 
 
 def _two_frames(rng: np.random.Generator, frames: int, distance: int) -> tuple[int, int]:

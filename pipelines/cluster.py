@@ -43,6 +43,8 @@ def map_parallel(
 ) -> Iterator[Result]:
     """Results of `function` in the order of `items`, computed in one process per core.
 
+    One worker needs no process of its own: it runs here.
+
     The first exception of an item ends the map: what has not started is cancelled.
 
     Args:
@@ -56,6 +58,9 @@ def map_parallel(
         return
     os.environ["OMP_NUM_THREADS"] = "1"
     workers = min(cores(), len(items))
+    if workers == 1:
+        yield from track(map(function, items), description=description, total=len(items))
+        return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         futures = [pool.submit(function, item) for item in items]

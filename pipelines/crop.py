@@ -165,7 +165,7 @@ def _clips(job: Job, report: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for start, stop in spans_without_face(tracks, reader.frames):
         if not tracks or stop - start >= config.min_frames:
             _drop(report, clip, "face lost" if tracks else "no face", _frames(start, stop))
-    pieces = list(_pieces(config, report, tracks))
+    pieces = list(_pieces(config, report, tracks, entry.get("box")))
     if not pieces:
         return
     labels = _read_labels(job, reader.frames)
@@ -184,16 +184,31 @@ def _clips(job: Job, report: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield row | {"clip": name, "source_fps": info.fps}
 
 
-def _pieces(config: CropConfig, report: dict[str, Any], tracks: list[Track]) -> Iterator[Piece]:
-    """Tracks cut to at most max_frames, with one box for a whole track; short ones reported."""
+def _pieces(
+    config: CropConfig,
+    report: dict[str, Any],
+    tracks: list[Track],
+    given: list[float] | None,
+) -> Iterator[Piece]:
+    """Tracks cut to at most max_frames, with one box for a whole track; short ones reported.
+
+    A box that the manifest gives is taken as it is: datasets publish them, and clips of one
+    session must share theirs to be compared pixel by pixel.
+    """
     for track in tracks:
-        box = head_square([detection.box for detection in track.detections], config.margin)
+        boxes = [detection.box for detection in track.detections]
+        box = _published(given) if given else head_square(boxes, config.margin)
         for start, stop in cut_track(track, config.max_frames):
             if stop - start < config.min_frames:
                 reason = "too short" if start == track.start else "tail too short"
                 _drop(report, report["clip"], reason, _frames(start, stop))
             else:
                 yield Piece(start, stop, box, track.probability(start, stop))
+
+
+def _published(box: list[float]) -> SquareBox:
+    x0, y0, side = box
+    return SquareBox(x0=x0, y0=y0, side=side)
 
 
 @cache
@@ -236,7 +251,10 @@ def _row(
     points = to_crop_pixels(labels["landmarks"][used], box, config.resolution) if labels else None
     return {
         **{name: entry[name] for name in ("person", "split")},
-        **{name: entry.get(name) for name in ("emotion", "level", "sentence", "identity_seed")},
+        **{
+            name: entry.get(name)
+            for name in ("session", "emotion", "level", "sentence", "identity_seed")
+        },
         "motion": motion,
         "frames": piece.stop - piece.start,
         "video": encode_video(

@@ -20,7 +20,7 @@ from fixtalk import synthetic
 from fixtalk.encoding import write_video
 from fixtalk.synthetic.camera import Camera
 from fixtalk.synthetic.clip import render_clip
-from fixtalk.synthetic.corpus import ClipPlan, Seeds, plan_corpus
+from fixtalk.synthetic.corpus import FRAMING, ClipPlan, Seeds, plan_corpus
 from fixtalk.synthetic.head import load_head
 from fixtalk.synthetic.render import Renderer, build_person
 from fixtalk.synthetic.speech import find_engine
@@ -137,7 +137,7 @@ def _render_person(
             _write_labels(work / f"{plan.clip}.npz", clip.labels())
             video = work / f"{plan.clip}.mp4"
             write_video(video, clip.frames, crf=CRF, gop=GOP, audio=clip.audio)
-    return [_row_of_plan(plan, work) for plan in plans]
+    return [_row_of_plan(plan, work, config.resolution) for plan in plans]
 
 
 def _is_done(work: Path, plan: ClipPlan) -> bool:
@@ -153,13 +153,15 @@ def _write_labels(path: Path, labels: dict[str, np.ndarray]) -> None:
     unfinished.replace(path)
 
 
-def _row_of_plan(plan: ClipPlan, work: Path) -> dict[str, Any]:
+def _row_of_plan(plan: ClipPlan, work: Path, resolution: int) -> dict[str, Any]:
     video = work / f"{plan.clip}.mp4"
     return {
         "clip": plan.clip,
         "video": f"{plan.clip}.mp4",
         "person": plan.person,
         "split": plan.split,
+        "session": plan.session,
+        "box": [round(share * resolution) for share in FRAMING],
         "motion": plan.motion,
         "emotion": plan.emotion,
         "level": plan.level,
@@ -217,7 +219,9 @@ def _row_of_file(item: tuple[str, Path]) -> dict[str, Any]:
             probe(video)
     except (MediaError, OSError) as error:
         status, reason = "unreadable", str(error)
-    row: dict[str, Any] = dict.fromkeys(("motion", "emotion", "level", "sentence", "labels"))
+    row: dict[str, Any] = dict.fromkeys(
+        ("session", "box", "motion", "emotion", "level", "sentence", "labels")
+    )
     return row | {
         "clip": name,
         "video": str(video),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fixtalk.model import ModelConfig
-from fixtalk.pairs import Augmentation, PairSampler, Row, Truth, WarpTruth
+from fixtalk.pairs import Augmentation, PairSampler, Place, Row, Truth, WarpTruth
 from fixtalk.training import Batch, Phase, TrainState
 from pipelines import cluster, tracking
 from pipelines.config import StageConfig, load_config
@@ -249,13 +249,13 @@ def _exact_warp(resolution: int) -> WarpTruth:
     head = load_head(0)
     geometry = cache(lambda identity_seed: FaceGeometry(head, identity_seed))
 
-    def warp(row: Row, source: int, driver: int) -> Truth:
+    def warp(source: Place, driver: Place) -> Truth:
         frames = (
             CroppedFrame(row["arkit"][i], row["pose"][i], tuple(row["box"]))
-            for i in (source, driver)
+            for row, i in (source, driver)
         )
-        camera = Camera.from_json(row["camera"])
-        return correspondence(geometry(row["identity_seed"]), camera, *frames, resolution)
+        person = geometry(source[0]["identity_seed"])
+        return correspondence(person, Camera.from_json(source[0]["camera"]), *frames, resolution)
 
     return warp
 

@@ -1,0 +1,1 @@
+"""Tests: none = fast; marks `slow`, `gpu` and `weights` as in pyproject.toml."""

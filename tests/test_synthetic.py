@@ -126,7 +126,8 @@ def test_plan_is_a_mead_tree_with_shared_cross_motions(plans):
     }
     assert len({plan.light_seed for plan in cross}) == 1
     assert len({(plan.motion, plan.motion_seed, plan.voice, plan.sentence) for plan in cross}) == 4
-    assert len({plan.light_seed for plan in ordinary}) == len(ordinary)
+    sessions = {(plan.person, plan.session, plan.light_seed) for plan in ordinary}
+    assert len(sessions) == len({plan.light_seed for plan in ordinary}) == 9
     for plan in ordinary:
         assert plan.clip.startswith(f"{plan.person}/{plan.emotion}/level_{plan.level}/")
         assert plan.emotion != "neutral" or plan.level == 1

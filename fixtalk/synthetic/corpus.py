@@ -17,6 +17,10 @@ PROSODY = {"sad": (-25, -10), "angry": (15, 0), "fear": (15, 8), "happy": (8, 10
 CROSS_EMOTIONS = ("happy", "angry", "surprised", "neutral", "sad", "disgusted", "fear", "contempt")
 
 
+# The square of the raw frame that holds every head in most of its motions, in shares of its side.
+FRAMING = (0.11, 0.09, 0.78)  # x0, y0, side
+
+
 class Seeds(NamedTuple):
     """Independent sources of chance: changing one leaves what the others decide."""
 
@@ -33,6 +37,7 @@ class ClipPlan:
     clip: str  # id and path without suffix
     person: str
     split: str  # "train" or "test"
+    session: str  # equal for clips of a person with one camera, light and background
     motion: str  # equal where the same motion is shown on several people
     emotion: str
     level: int
@@ -83,6 +88,7 @@ def _ordinary_clips(number: int, split: str, count: int, seeds: Seeds) -> Iterat
             clip=clip,
             person=person,
             split=split,
+            session=person,
             motion=clip,
             emotion=emotion,
             level=level,
@@ -90,7 +96,7 @@ def _ordinary_clips(number: int, split: str, count: int, seeds: Seeds) -> Iterat
             voice=_colour_voice(voice, emotion),
             identity_seed=identity_seed,
             motion_seed=_derive(seeds.motion, 1, number, index),
-            light_seed=_derive(seeds.light, 0, number, index),
+            light_seed=_derive(seeds.light, 0, number),
         )
 
 
@@ -105,6 +111,7 @@ def _cross_clips(motion: int, numbers: range, seeds: Seeds) -> Iterator[ClipPlan
             clip=f"cross/m{motion}/S{number:03d}",
             person=f"S{number:03d}",
             split="test",
+            session="cross",
             motion=f"m{motion}",
             emotion=emotion,
             level=1 if emotion == "neutral" else 2 + motion % 2,

@@ -35,7 +35,7 @@ EMOTIONS: dict[str, dict[str, float]] = {
 }
 LEVELS = {1: 0.4, 2: 0.7, 3: 1.0}
 BLINK = (0.5, 1.0, 0.9, 0.45, 0.12)
-WIDE_SHARE = 0.25  # of the motions turn the head far to a side and back
+WIDE_SHARE = 0.35  # of the motions turn the head far to a side and back
 WIDE_YAW = 0.61  # radians, 35 degrees
 
 
@@ -130,15 +130,15 @@ def _head_pose(
     rng: np.random.Generator, energy: Float[np.ndarray, " frames"]
 ) -> Float[np.ndarray, "frames 6"]:
     count = len(energy)
-    yaw = 0.17 * _drift(rng, count, 22) + 0.03 * _drift(rng, count, 7)
+    yaw = 0.26 * _drift(rng, count, 14) + 0.03 * _drift(rng, count, 6)
     if rng.random() < WIDE_SHARE:
         side = 1 if rng.random() < 0.5 else -1
         turn = np.sin(np.pi * np.clip((np.arange(count) / count - 0.1) / 0.8, 0, 1)) ** 2
         yaw = yaw * 0.5 + side * rng.uniform(0.45, WIDE_YAW) * turn
-    pitch = 0.07 * _drift(rng, count, 18) + 0.03 * _drift(rng, count, 6)
+    pitch = 0.13 * _drift(rng, count, 14) + 0.03 * _drift(rng, count, 6)
     pitch = pitch + 0.10 * (energy - energy.mean())
-    roll = 0.05 * _drift(rng, count, 20)
-    shift = [size * _drift(rng, count, 25) for size in (0.03, 0.02, 0.05)]
-    limits = np.array([WIDE_YAW, 0.35, 0.25, 0.12, 0.08, 0.2])
+    roll = 0.10 * _drift(rng, count, 16)
+    shift = [size * _drift(rng, count, 18) for size in (0.08, 0.06, 0.12)]
+    limits = np.array([WIDE_YAW, 0.35, 0.3, 0.2, 0.15, 0.3])
     pose = np.stack([yaw, pitch, roll, *shift], axis=1)
     return np.clip(pose, -limits, limits).astype(np.float32)
