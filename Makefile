@@ -46,7 +46,7 @@ lint: setup ; $(BIN)/ruff format --check . && $(BIN)/ruff check .
 bench: setup ; $(PY) benchmarks/render.py
 
 ## ui         MLflow's comparison pages on 127.0.0.1:5000
-ui: setup ; $(RUN) mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+ui: setup ; $(RUN) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 ## lock       resolve requirements/base.in anew
 lock: setup

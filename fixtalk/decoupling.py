@@ -62,6 +62,13 @@ class Decoupling(nn.Module):
 
 
 def _linears(widths: list[int]) -> nn.Sequential:
-    """Affine layers without activation, as in LIA's and EDTalk's motion heads."""
+    """Affine layers without activation, as in LIA's and EDTalk's motion heads.
+
+    They start orthogonal: a product of eight random matrices passes few directions on, and
+    training from scratch then spends most of its steps to open the others.
+    """
     layers = [EqualLinear(a, b) for a, b in pairwise(widths)]
+    with torch.no_grad():
+        for layer in layers:
+            nn.init.orthogonal_(layer.weight).div_(layer.scale)
     return nn.Sequential(*layers)

@@ -5,7 +5,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from fixtalk.encoder import channels
 from fixtalk.layers import ConvLayer, EqualLinear, ResBlock
 from fixtalk.shapes import Float
 
@@ -18,12 +17,9 @@ class Discriminator(nn.Module):
     Source: StyleGAN2, figure 7c; EDTalk, released code.
     """
 
-    def __init__(self, resolution: int, width: float) -> None:
+    def __init__(self, channels: dict[int, int]) -> None:
         super().__init__()
-        sides = [resolution]
-        while sides[-1] > 4:
-            sides.append(sides[-1] // 2)
-        counts = [channels(side, width) for side in sides]
+        counts = [channels[side] for side in sorted(channels, reverse=True)]
         self.stem = ConvLayer(3, counts[0], 1)
         self.blocks = nn.ModuleList(ResBlock(a, b) for a, b in pairwise(counts))
         self.conv = ConvLayer(counts[-1] + 1, counts[-1], 3)

@@ -7,27 +7,32 @@ from torch import Tensor, nn
 from fixtalk.layers import ConvLayer, ResBlock
 from fixtalk.shapes import Float
 
-WIDEST = 512
-CHANNELS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128, 256: 64, 512: 32}
+CHANNELS_TIMES_SIDE = 16384  # of the published model, wherever that is below its widest
 
 
-def channels(resolution: int, width: float) -> int:
-    """Number of channels of a square map, from LIA's table times the width multiplier.
+def channels(resolution: int, width: float, widest: int) -> dict[int, int]:
+    """Number of channels of each square map, from 4 px up: halved with every doubling.
 
-    Source: LIA and EDTalk, released code (spec: 4-32 px 512, then halved per doubling).
+    Args:
+        resolution: side of the largest map, in pixels.
+        width: multiplier of the published table.
+        widest: number that no map exceeds.
+
+    Source: LIA and EDTalk, released code: width 1 and widest 512 give 512 up to 32 px, 256 at
+    64 px, ..., 32 at 512 px.
     """
-    return max(4, round(CHANNELS[resolution] * width))
+    sides = [4]
+    while sides[-1] < resolution:
+        sides.append(2 * sides[-1])
+    return {side: max(4, min(widest, round(CHANNELS_TIMES_SIDE * width / side))) for side in sides}
 
 
 class Encoder(nn.Module):
     """LIA's appearance network: residual blocks down to 4 px, then one 4×4 convolution."""
 
-    def __init__(self, resolution: int, width: float, latent: int) -> None:
+    def __init__(self, channels: dict[int, int], latent: int) -> None:
         super().__init__()
-        sides = [resolution]
-        while sides[-1] > 4:
-            sides.append(sides[-1] // 2)
-        counts = [channels(side, width) for side in sides]
+        counts = [channels[side] for side in sorted(channels, reverse=True)]
         self.stem = ConvLayer(3, counts[0], 1)
         self.blocks = nn.ModuleList(ResBlock(a, b) for a, b in pairwise(counts))
         self.head = nn.Conv2d(counts[-1], latent, 4, bias=False)

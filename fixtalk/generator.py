@@ -1,14 +1,13 @@
 """Latent and source maps → frame: warp every source map, paint with what was warped."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fixtalk.encoder import channels
 from fixtalk.layers import ConvLayer, EqualLinear, ModulatedConv, StyledConv, Upsample, leaky_relu
 from fixtalk.shapes import Float
-
-HIDDEN = 128  # of the enhancement's style network, at full width
 
 
 class ExpressionEnhancement(nn.Module):
@@ -19,9 +18,9 @@ class ExpressionEnhancement(nn.Module):
     Source: EDTalk, section 3.3 and released code.
     """
 
-    def __init__(self, count: int, latent: int, width: float) -> None:
+    def __init__(self, count: int, latent: int) -> None:
         super().__init__()
-        hidden = max(8, round(HIDDEN * width))
+        hidden = latent // 4  # 128 of the published 512
         self.style = nn.Sequential(
             EqualLinear(latent, hidden, activate=True), EqualLinear(hidden, 2 * count)
         )
@@ -75,12 +74,11 @@ class Warp(nn.Module):
 class Stage(nn.Module):
     """One doubling of the generator: two styled convolutions, a warp and a share of RGB."""
 
-    def __init__(self, side: int, width: float, latent: int, *, align_corners: bool) -> None:
+    def __init__(self, inputs: int, count: int, latent: int, *, align_corners: bool) -> None:
         super().__init__()
-        count = channels(side, width)
-        self.up = StyledConv(channels(side // 2, width), count, latent, upsample=True)
+        self.up = StyledConv(inputs, count, latent, upsample=True)
         self.conv = StyledConv(count, count, latent)
-        self.enhance = ExpressionEnhancement(count, latent, width)
+        self.enhance = ExpressionEnhancement(count, latent)
         self.warp = Warp(count, latent, align_corners=align_corners)
         self.to_rgb = ConvLayer(count, 3, 1, activate=False)
         self.rgb_bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
@@ -89,15 +87,13 @@ class Stage(nn.Module):
 class Generator(nn.Module):
     """LIA's and EDTalk's decoder: flow from the style path, colour from the warped source only."""
 
-    def __init__(self, resolution: int, width: float, latent: int, *, align_corners: bool) -> None:
+    def __init__(self, channels: dict[int, int], latent: int, *, align_corners: bool) -> None:
         super().__init__()
-        self.constant = nn.Parameter(torch.randn(1, channels(4, width), 4, 4))
-        self.first = StyledConv(channels(4, width), channels(4, width), latent)
-        sides = [8]
-        while sides[-1] < resolution:
-            sides.append(2 * sides[-1])
+        counts = [channels[side] for side in sorted(channels)]
+        self.constant = nn.Parameter(torch.randn(1, counts[0], 4, 4))
+        self.first = StyledConv(counts[0], counts[0], latent)
         self.stages = nn.ModuleList(
-            Stage(side, width, latent, align_corners=align_corners) for side in sides
+            Stage(a, b, latent, align_corners=align_corners) for a, b in pairwise(counts)
         )
         self.upsample = Upsample()
 

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from fixtalk.decoupling import Decoupling, Motion
-from fixtalk.encoder import CHANNELS, Encoder
+from fixtalk.encoder import Encoder, channels
 from fixtalk.generator import Generator
 from fixtalk.shapes import Float
+
+RESOLUTIONS = (64, 128, 256, 512)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,7 @@ class ModelConfig:
 
     resolution: int  # pixels, side of a frame: 64, 128, 256 or 512
     width: float  # multiplier of LIA's channel table; 1.0 is the published model
+    widest: int  # channels that no map exceeds; 512 published
     latent: int  # numbers that describe a frame; 512 published
     lips: int  # directions of the lip bank; 20 published
     poses: int  # 6 published
@@ -27,10 +30,12 @@ class ModelConfig:
     align_corners: bool  # of the warp: True from scratch, False for official EDTalk weights
 
     def __post_init__(self) -> None:
-        if self.resolution not in CHANNELS or self.resolution < 64:
+        if self.resolution not in RESOLUTIONS:
             raise ValueError(f"resolution {self.resolution}: choose 64, 128, 256 or 512")
         if not 0 < self.width <= 2:
             raise ValueError(f"width {self.width}: choose above 0 and at most 2")
+        if self.widest < 4:
+            raise ValueError(f"widest {self.widest}: choose at least 4")
         if min(self.lips, self.poses, self.expressions) < 1:
             raise ValueError("lips, poses and expressions must each be at least 1")
         if self.lips + self.poses + self.expressions > self.latent:
@@ -38,6 +43,11 @@ class ModelConfig:
                 f"latent {self.latent} holds fewer directions than lips + poses + expressions "
                 f"= {self.lips + self.poses + self.expressions}"
             )
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """Number of channels of the maps of each side."""
+        return channels(self.resolution, self.width, self.widest)
 
 
 @dataclass(frozen=True)
@@ -59,10 +69,10 @@ class FixTalk(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.resolution, config.width, config.latent)
+        self.encoder = Encoder(config.channels, config.latent)
         self.decoupling = Decoupling(config.latent, config.lips, config.poses, config.expressions)
         self.generator = Generator(
-            config.resolution, config.width, config.latent, align_corners=config.align_corners
+            config.channels, config.latent, align_corners=config.align_corners
         )
 
     def encode_source(self, frames: Float[Tensor, "batch 3 height width"]) -> Source:

@@ -111,7 +111,7 @@ def start(config: ModelConfig, betas: tuple[float, float], seed: int) -> TrainSt
     """A state at step 0, its weights drawn from the seed."""
     torch.manual_seed(seed)
     model = FixTalk(config)
-    discriminator = Discriminator(config.resolution, config.width)
+    discriminator = Discriminator(config.channels)
     return TrainState(
         model=model,
         average=copy.deepcopy(model).requires_grad_(False),

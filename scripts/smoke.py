@@ -21,7 +21,7 @@ TINY = {
         }
     },
     "train": {
-        "model": {"width": 0.03125},
+        "model": {"width": 0.03125, "widest": 16},
         "batch": 4,
         "validation_people": 1,
         "checkpoint_every": 4,

@@ -10,10 +10,18 @@ from fixtalk.model import ModelConfig
 from fixtalk.training import Batch, Phase, start
 
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["FIXTALK_WORKERS"] = "1"  # maps run in this process: no start-up per call
 torch.set_num_threads(1)
 
 TINY = ModelConfig(
-    resolution=64, width=0.03125, latent=64, lips=6, poses=4, expressions=3, align_corners=True
+    resolution=64,
+    width=0.03125,
+    widest=16,
+    latent=64,
+    lips=6,
+    poses=4,
+    expressions=3,
+    align_corners=True,
 )
 
 

@@ -130,8 +130,8 @@ def fence(name, scope=None, *rest):
 builtins.__import__ = fence
 import torch, fixtalk.training as t
 from fixtalk.model import ModelConfig
-config = ModelConfig(resolution=64, width=0.03125, latent=64, lips=2, poses=2, expressions=2,
-                     align_corners=True)
+config = ModelConfig(resolution=64, width=0.03125, widest=16, latent=64, lips=2, poses=2,
+                     expressions=2, align_corners=True)
 state = t.start(config, (0.0, 0.99), 0)
 frames = torch.zeros(2, 3, 64, 64)
 phase = t.Phase(name="p", steps=1, learning_rate=1e-3, final_learning_rate=1e-3,

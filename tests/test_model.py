@@ -11,7 +11,14 @@ from fixtalk.layers import Blur, ModulatedConv, Upsample
 from fixtalk.model import FixTalk, ModelConfig
 
 CONFIG = ModelConfig(
-    resolution=64, width=0.03125, latent=64, lips=6, poses=4, expressions=3, align_corners=True
+    resolution=64,
+    width=0.03125,
+    widest=16,
+    latent=64,
+    lips=6,
+    poses=4,
+    expressions=3,
+    align_corners=True,
 )
 
 
@@ -43,7 +50,7 @@ def test_full_width_has_the_published_parameter_counts():
     with torch.device("meta"):
         model = FixTalk(
             ModelConfig(
-                resolution=256, width=1.0, latent=512, lips=20, poses=6, expressions=10,
+                resolution=256, width=1.0, widest=512, latent=512, lips=20, poses=6, expressions=10,
                 align_corners=False,
             )
         )  # fmt: skip

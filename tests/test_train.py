@@ -57,7 +57,7 @@ def clips(tmp_path):
 def params(tmp_path):
     """A tiny schedule, in a params.yaml of its own."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
-    values["model"] |= {"width": 0.03125}
+    values["model"] |= {"width": 0.03125, "widest": 16}
     values |= {"batch": 2, "validation_people": 1, "checkpoint_every": 10, "sample_every": 10}
     values["phases"] = values["phases"][:1]
     values["phases"][0] |= {"steps": STEPS}

@@ -44,6 +44,8 @@ def correspondence(
 ) -> tuple[Float[np.ndarray, "resolution resolution 2"], Bool[np.ndarray, "resolution resolution"]]:
     """Flow and validity: sampling the source crop at `flow` gives the driver crop where valid.
 
+    The wall behind the head stands still: between equal crops its flow is the identity.
+
     Args:
         geometry: the person of both frames.
         camera: of the raw frames.
@@ -54,7 +56,8 @@ def correspondence(
     Returns:
         flow: x, y in [-1, 1] as torch's `grid_sample(align_corners=True)` reads them, 0 where
             invalid.
-        valid: whether the pixel shows a surface point that the source crop shows too.
+        valid: whether the pixel shows a surface point, or a piece of wall, that the source crop
+            shows too.
     """
     head, shape = geometry.head, geometry.shape
     driver_vertices = pose_vertices(head, shape, driver.arkit, driver.pose)
@@ -70,6 +73,11 @@ def correspondence(
     flow = np.zeros((resolution, resolution, 2), np.float32)
     valid = np.zeros((resolution, resolution), np.bool_)
     _trace(driver_screen, source_screen, shape.triangles, driver_ids, source_nearness, flow, valid)
+    if source.box == driver.box:
+        wall = (driver_ids < 0) & (source_ids[::DEPTH_FINENESS, ::DEPTH_FINENESS] < 0)
+        line = np.linspace(-1, 1, resolution, dtype=np.float32)
+        flow[wall] = np.stack(np.meshgrid(line, line), axis=-1)[wall]
+        valid |= wall
     return flow, valid
 
 
