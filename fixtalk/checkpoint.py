@@ -58,10 +58,9 @@ def load_checkpoint(path: Path | str) -> FixTalk:
             f"{folder / CONFIG}: architecture {config.get('architecture')!r}, "
             f"expected {ARCHITECTURE!r}"
         )
-    model = FixTalk(ModelConfig(**config["model"]))
     try:
-        tensors = load_file(folder / WEIGHTS)
-        model.load_state_dict(tensors)
+        model = FixTalk(ModelConfig(**config["model"]))
+        model.load_state_dict(load_file(folder / WEIGHTS))
     except Exception as error:
         raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from error
     return model.eval()

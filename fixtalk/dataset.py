@@ -1,4 +1,4 @@
-"""Parquet shards of clips → rows, and training pairs as a pure function of (seed, epoch, index)."""
+"""Parquet shards of clips → rows, their label blobs as arrays; and the schema of the shards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ def read_clips(
     Args:
         clips: folder written by the crop stage.
         split: "train" or "test"; None for both.
-        columns: what to read; None for all. `split` is always read.
+        columns: what to read; None for all.
 
     Raises:
         FileNotFoundError: no shard below `clips`.
@@ -50,13 +50,10 @@ def read_clips(
     shards = sorted((clips / "shards").glob("*.parquet"))
     if not shards:
         raise FileNotFoundError(f"{clips}/shards holds no *.parquet: run the crop stage first")
-    wanted = None if columns is None else sorted({*columns, "split"})
-    rows = []
-    for shard in shards:
-        for row in pq.read_table(shard, columns=wanted).to_pylist():
-            if split is None or row["split"] == split:
-                rows.append(_decode(row))
-    return rows
+    wanted = None if columns is None else list(columns)
+    chosen = None if split is None else [("split", "=", split)]
+    tables = (pq.read_table(shard, columns=wanted, filters=chosen) for shard in shards)
+    return [_decode(row) for table in tables for row in table.to_pylist()]
 
 
 def _decode(row: dict[str, Any]) -> dict[str, Any]:

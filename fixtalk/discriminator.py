@@ -1,5 +1,6 @@
 """Frame → realness and the feature maps it was judged by."""
 
+import math
 from itertools import pairwise
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from fixtalk.layers import ConvLayer, EqualLinear, ResBlock
 from fixtalk.shapes import Float
 
-GROUP = 4
+GROUP = 4  # frames at most whose spread is compared
 
 
 class Discriminator(nn.Module):
@@ -27,21 +28,28 @@ class Discriminator(nn.Module):
         self.output = EqualLinear(counts[-1], 1)
 
     def forward(
-        self, frames: Float[Tensor, "batch 3 height width"]
+        self, frames: Float[Tensor, "batch 3 height width"], sets: int = 1
     ) -> tuple[Float[Tensor, " batch"], list[Tensor]]:
-        """The logit of being real; and one feature map per resolution, fine first."""
+        """The logit of being real; and one feature map per resolution, fine first.
+
+        Args:
+            frames: to judge.
+            sets: how many sets of equal length lie one behind the other, such as real and fake;
+                their statistics are kept apart.
+        """
         features = [self.stem(frames)]
         for block in self.blocks:
             features.append(block(features[-1]))
-        x = torch.cat([features[-1], _batch_deviation(features[-1])], 1)
+        x = torch.cat([features[-1], _batch_deviation(features[-1], sets)], 1)
         x = self.hidden(self.conv(x).flatten(1))
         return self.output(x)[:, 0].float(), features[1:]
 
 
-def _batch_deviation(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Mean standard deviation over groups of 4 neighbours in the batch, as a constant map."""
+def _batch_deviation(x: Float[Tensor, "b c h w"], sets: int) -> Float[Tensor, "b 1 h w"]:
+    """Mean standard deviation over groups of neighbours of a set, as a constant map."""
     batch, _, height, width = x.shape
-    group = GROUP if batch % GROUP == 0 else batch
-    grouped = x.float().reshape(group, batch // group, *x.shape[1:])
-    deviation = (grouped.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)
-    return deviation.repeat(group, 1, 1, 1).expand(batch, 1, height, width).to(x.dtype)
+    group = math.gcd(GROUP, batch // sets)
+    grouped = x.float().reshape(batch // group, group, *x.shape[1:])
+    deviation = (grouped.var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))
+    deviation = deviation.repeat_interleave(group)[:, None, None, None]
+    return deviation.expand(batch, 1, height, width).to(x.dtype)

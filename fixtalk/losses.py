@@ -60,9 +60,19 @@ def warp_truth(
         factor = truth.shape[1] // flow.shape[1]
         share = F.avg_pool2d(weight, factor)
         mean = F.avg_pool2d(target, factor) / share.clamp(min=1e-6)
+        mean = _corner_aligned(mean, truth.shape[1], flow.shape[1])
         error = (flow.permute(0, 3, 1, 2) - mean).abs().sum(1, keepdim=True)
         loss = loss + (error * share).sum() / share.sum().clamp(min=1)
     return loss / len(flows)
+
+
+def _corner_aligned(points: Tensor, fine: int, coarse: int) -> Tensor:
+    """Corner-aligned coordinates of the same places on a map of another side.
+
+    [-1, 1] spans the centres of the outer pixels, which a coarse map has further inside.
+    """
+    share = ((points + 1) / 2 * (fine - 1) + 0.5) / fine
+    return 2 * (share * coarse - 0.5) / (coarse - 1) - 1
 
 
 def adversarial(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:

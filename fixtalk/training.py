@@ -122,10 +122,10 @@ def start(config: ModelConfig, betas: tuple[float, float], seed: int) -> TrainSt
 
 
 def phase_at(phases: list[Phase], step: int) -> tuple[Phase, float]:
-    """The phase that a global step belongs to, and the share of the phase already done."""
+    """The phase that a global step belongs to, and how far on the phase is: 0 first, 1 last."""
     for phase in phases:
         if step < phase.steps:
-            return phase, step / phase.steps
+            return phase, step / max(1, phase.steps - 1)
         step -= phase.steps
     raise IndexError(f"step {step} lies behind the last phase {phases[-1].name}")
 
@@ -199,7 +199,7 @@ def _discriminator_step(
     real = batch.target.detach().requires_grad_(penalise)
     # R1 differentiates twice, which bfloat16 convolutions do not survive
     with torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16 and not penalise):
-        logits = network(torch.cat([real, fake]))[0]
+        logits = network(torch.cat([real, fake]), sets=2)[0]
     real_logits, fake_logits = logits.chunk(2)
     loss = losses.discrimination(real_logits, fake_logits)
     values = {"discrimination": float(loss.detach())}

@@ -51,10 +51,10 @@ def _package(name: str) -> tuple[bool, str]:
 
 
 def _speech() -> tuple[bool, str]:
-    from fixtalk.synthetic.speech import load_speaker
-
     try:
-        load_speaker()
+        from fixtalk.synthetic.speech import find_engine
+
+        find_engine()
     except Exception as error:
         return False, f"speech engine: {error}"
     return True, "speech engine espeak-ng"

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,18 +24,19 @@ OBJECT_STORE_BYTES = 256 * 2**20
 
 
 def cores() -> int:
-    """Cores this process may use; FIXTALK_WORKERS lowers it.
-
-    Raises:
-        ValueError: FIXTALK_WORKERS is not a positive whole number.
-    """
+    """Cores this process may use; FIXTALK_WORKERS lowers it."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wish = os.environ.get("FIXTALK_WORKERS", "")
-    if not wish:
-        return usable or 1
-    if not wish.isdigit() or int(wish) < 1:
-        raise ValueError(f"FIXTALK_WORKERS={wish!r}: write a whole number of at least 1")
-    return min(int(wish), usable or 1)
+    return min(usable or 1, _wish() or usable or 1)
+
+
+def _wish() -> int | None:
+    """FIXTALK_WORKERS, where it is set."""
+    text = os.environ.get("FIXTALK_WORKERS", "")
+    if not text:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"FIXTALK_WORKERS={text!r}: write a whole number of at least 1")
+    return int(text)
 
 
 def map_parallel(
@@ -70,29 +71,37 @@ def map_parallel(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def start_ray() -> int:
-    """Number of training workers, after joining RAY_ADDRESS or starting a local session.
+class Cluster(NamedTuple):
+    """What a Ray session offers to training."""
 
-    One worker per GPU of the cluster, or one per core where it has none. Nothing listens
-    beyond loopback in a local session.
+    workers: int
+    has_gpu: bool
+    is_local: bool  # started here, to end with this process
+
+
+def start_ray() -> Cluster:
+    """Join RAY_ADDRESS, or start a session on this machine that listens on loopback only.
+
+    One worker per GPU, or one per core where there is none; FIXTALK_WORKERS lowers that.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
 
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level="warning")
-    else:
-        # one CPU more than cores: Ray Train's controller holds a slot, it does not compute
+    is_local = not os.environ.get("RAY_ADDRESS")
+    if is_local:
         ray.init(
-            num_cpus=cores() + 1,
+            address="local",
+            num_cpus=cores(),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             log_to_driver=False,
             logging_level="warning",
+            _node_ip_address="127.0.0.1",
         )
+    else:
+        ray.init(log_to_driver=False, logging_level="warning")
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
-    limit = os.environ.get("FIXTALK_WORKERS")
-    workers = gpus or max(1, int(resources.get("CPU", 1)) - 1)
-    return min(workers, int(limit)) if limit else workers
+    workers = gpus or max(1, int(resources.get("CPU", 1)))
+    return Cluster(min(workers, _wish() or workers), gpus > 0, is_local)

@@ -4,14 +4,11 @@ import csv
 import hashlib
 import io
 import json
-import re
 import shutil
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 from functools import cache
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +21,8 @@ from fixtalk.dataset import read_clips
 from fixtalk.media import decode_frames, read_video, to_float, to_uint8, write_video
 from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig, load_config
+from pipelines.files import write_text
+from pipelines.protocols import Pair, cross_pairs, self_pairs
 
 COLUMNS = ["clip", "person", "motion", "frames", "video"]
 COPY_SOURCE = "copy_source"
@@ -36,20 +35,6 @@ class GenerateConfig(StageConfig):
     protocols: list[Literal["self", "cross"]] = Field(min_length=1)
     max_pairs: int = Field(ge=1, description="pairs of each protocol, spread over people")
     batch: int = Field(ge=1, description="frames the model sees at once")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One video to make: the person of the source frame in the motion of the driver clip."""
-
-    protocol: str
-    pair: str
-    source_clip: str
-    source_frame: int
-    driver_clip: str
-    truth_clip: str
-    frames: int
-    person: str
 
 
 @dataclass(frozen=True)
@@ -89,58 +74,15 @@ def generate(config: GenerateConfig, clips: Path, model: Path, videos: Path) -> 
     missing = [job for job in jobs if not job.video.exists()]
     for _ in map_parallel(_make, missing, f"generate {model.name}"):
         pass
-    system = {"system": model.name, "key": described.get("inputs", model.name)}
-    _write(made / "pairs.csv", _as_csv(pairs))
-    _write(made / "coverage.json", json.dumps(coverage, indent=1) + "\n")
-    _write(made / "system.json", json.dumps(system, indent=1) + "\n")
-    _publish(partial, videos)
-
-
-def self_pairs(rows: Sequence[Mapping[str, Any]]) -> list[Pair]:
-    """Every clip driven by itself: source its frame 0, truth the clip; people alternate."""
-    people = _by(rows, "person")
-    turns = [_rotated(people[person], turn) for turn, person in enumerate(people)]
-    return [
-        Pair("self", _name(n, row["clip"]), row["clip"], 0, row["clip"], row["clip"],
-             row["frames"], row["person"])
-        for n, row in enumerate(_alternate(turns))
-    ]  # fmt: skip
-
-
-def cross_pairs(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Pair], list[dict[str, str]]]:
-    """Pairs whose driver is another person, with a true video; and what was left out, and why.
-
-    A motion that several people show gives the truth. The source is frame 0 of another such
-    motion of the same person, since those were taken in the same light. Drivers take turns.
-    """
-    shared = {
-        motion: {row["person"]: row for row in takes}
-        for motion, takes in _by([row for row in rows if row["motion"]], "motion").items()
-        if len({row["person"] for row in takes}) > 1
+    system = {
+        "system": model.name,
+        "dataset": config.dataset,
+        "key": _run_key(described, model.name, config.dataset),
     }
-    people = sorted({person for takes in shared.values() for person in takes})
-    found, skipped = defaultdict(list), []
-    for turn, person in enumerate(people):
-        motions = [motion for motion in shared if person in shared[motion]]
-        for number, motion in enumerate(_rotated(motions, turn)):
-            truth = shared[motion][person]
-            others = [other for other in people if other in shared[motion] and other != person]
-            driver = shared[motion][others[(turn + number) % len(others)]]
-            if len(motions) < 2:
-                reason = f"{person} shows no second shared motion to take a source frame from"
-            elif truth["frames"] != driver["frames"]:
-                reason = f"not aligned: truth {truth['frames']}, driver {driver['frames']} frames"
-            else:
-                source = shared[motions[(motions.index(motion) + 1) % len(motions)]][person]
-                found[person].append((source, driver, truth))
-                continue
-            skipped.append({"truth": truth["clip"], "driver": driver["clip"], "reason": reason})
-    pairs = [
-        Pair("cross", _name(n, f"{truth['clip']}-by-{driver['person']}"), source["clip"], 0,
-             driver["clip"], truth["clip"], truth["frames"], truth["person"])
-        for n, (source, driver, truth) in enumerate(_alternate(found.values()))
-    ]  # fmt: skip
-    return pairs, skipped
+    write_text(made / "pairs.csv", _as_csv(pairs))
+    write_text(made / "coverage.json", json.dumps(coverage, indent=1) + "\n")
+    write_text(made / "system.json", json.dumps(system, indent=1) + "\n")
+    _publish(partial, videos)
 
 
 def _choose(
@@ -191,6 +133,12 @@ def _described(model: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _run_key(described: Mapping[str, Any], name: str, dataset: str) -> str:
+    """Key of the MLflow run: the training's own on its own dataset, another on any other."""
+    key = described.get("inputs", name)
+    return key if described.get("dataset") == dataset else f"{key}:{dataset}"
+
+
 def _animate(
     network: Any, source: np.ndarray, driver: np.ndarray, job: Job
 ) -> Iterator[np.ndarray]:
@@ -229,7 +177,8 @@ def _fingerprint(
 ) -> str:
     """Hash of all that decides the videos, so that a resumed folder never mixes two models."""
     digest = hashlib.sha256(f"{config.batch} {torch.__version__}".encode())
-    for path in sorted({*model.iterdir(), *Path(fixtalk.__file__).parent.glob("*.py")}):
+    weights = [model / "config.json", *model.glob("*.safetensors")]
+    for path in sorted({*weights, *Path(fixtalk.__file__).parent.glob("*.py")}):
         digest.update(path.name.encode() + path.read_bytes())
     digest.update(Path(__file__).read_bytes() + _as_csv(pairs).encode())
     for clip in sorted({clip for pair in pairs for clip in (pair.source_clip, pair.driver_clip)}):
@@ -240,26 +189,28 @@ def _fingerprint(
 def _start_or_resume(partial: Path, fingerprint: str) -> None:
     stamp = partial / "inputs.sha256"
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != fingerprint:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         (partial / "videos").mkdir(parents=True)
-        _write(stamp, fingerprint)
+        write_text(stamp, fingerprint)
     for leftover in (partial / "videos").glob("*/.*"):  # a video that was being written
-        shutil.rmtree(leftover)
+        _remove(leftover)
 
 
 def _publish(partial: Path, videos: Path) -> None:
     """Put the finished folder in place of an older one."""
-    shutil.rmtree(partial / "old", ignore_errors=True)
+    _remove(partial / "old")
     if videos.exists():
         videos.replace(partial / "old")
     (partial / "videos").replace(videos)
     shutil.rmtree(partial)
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    temporary.replace(path)
+def _remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _as_csv(pairs: Iterable[Pair]) -> str:
@@ -268,30 +219,6 @@ def _as_csv(pairs: Iterable[Pair]) -> str:
     writer.writerow([field.name for field in fields(Pair)])
     writer.writerows(astuple(pair) for pair in pairs)
     return buffer.getvalue()
-
-
-def _name(number: int, text: str) -> str:
-    """File name of a pair: the number makes it unique, the text readable."""
-    return f"{number:03d}-{re.sub(r'[^A-Za-z0-9.]+', '-', text).strip('-.')[:80]}"
-
-
-def _by(rows: Iterable[Mapping[str, Any]], column: str) -> dict[str, list[Mapping[str, Any]]]:
-    groups = defaultdict(list)
-    for row in sorted(rows, key=lambda row: (row[column], row["clip"])):
-        groups[row[column]].append(row)
-    return dict(groups)
-
-
-def _rotated(values: Sequence[Any], turn: int) -> list[Any]:
-    """The list begun at another place, so that people do not all start with the same motion."""
-    start = turn % len(values) if values else 0
-    return [*values[start:], *values[:start]]
-
-
-def _alternate(groups: Iterable[Sequence[Any]]) -> list[Any]:
-    """First of every group, second of every group, …: any beginning is spread evenly."""
-    turns = zip_longest(*groups)
-    return [value for turn in turns for value in turn if value is not None]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from fixtalk.sheet import picture_sheet, read_picture, write_picture
 from metrics import METRICS, Metric
 from pipelines import tracking
 from pipelines.config import StageConfig, load_config
+from pipelines.files import read_table, write_text
 
 FLOOR = "copy_source"
 RESAMPLES = 2000
@@ -36,6 +37,7 @@ class System:
     """What one results folder says."""
 
     name: str
+    dataset: str
     key: str
     folder: Path
     means: dict[str, dict[str, Any]]
@@ -62,9 +64,9 @@ def leaderboard(config: LeaderboardConfig, systems: Sequence[Path], out: Path) -
     table = table.sort_values("protocol", key=lambda c: c.map(_order), kind="stable")
     out.mkdir(parents=True, exist_ok=True)
     sheet = _contact_sheet(boards, config.sheet_rows)
-    _write(out / "leaderboard.csv", table.round(6).to_csv(index=False, lineterminator="\n"))
+    write_text(out / "leaderboard.csv", table.round(6).to_csv(index=False, lineterminator="\n"))
     write_picture(out / "contact_sheet.png", sheet)
-    _write(out / "leaderboard.md", _markdown(boards, table))
+    write_text(out / "leaderboard.md", _markdown(boards, table))
     for board in boards:
         _log(board, table, out)
 
@@ -86,17 +88,13 @@ def person_interval(scores: pd.DataFrame) -> tuple[float, float] | None:
 
 
 def _read(folder: Path) -> System:
-    import pyarrow.parquet as pq
-
     for name in ("metrics.json", "scores.parquet"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name}: missing; run score for {folder.name} first")
-    scores = pq.read_table(folder / "scores.parquet")
-    facts = json.loads(scores.schema.metadata[b"fixtalk"])
+    scores, facts = read_table(folder / "scores.parquet")
     means = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return System(
-        facts["system"], facts["key"], folder, means, scores.to_pandas(), facts["protocols"]
-    )
+    name, dataset, key = (facts[field] for field in ("system", "dataset", "key"))
+    return System(name, dataset, key, folder, means, scores, facts["protocols"])
 
 
 def _rows(board: System) -> list[dict[str, Any]]:
@@ -143,7 +141,8 @@ def _table_lines(rows: pd.DataFrame) -> list[str]:
         columns.append(_cells(name, rows))
         if name == "psnr" and FLOOR in set(rows["system"]):
             heads.append(f"Δ {FLOOR} (dB)")
-            columns.append([f"{value:+.2f}" for value in rows["psnr_over_floor"]])
+            gains = rows["psnr_over_floor"]
+            columns.append(["–" if np.isnan(gain) else f"{gain:+.2f}" for gain in gains])
     for name in ("pairs", "people"):
         heads.append(name)
         columns.append([str(count) for count in rows[name]])
@@ -191,6 +190,9 @@ def _footer(boards: Sequence[System], table: pd.DataFrame) -> list[str]:
         for protocol, means in board.means.items():
             if not means["pairs"]:
                 notes[f"- No `{protocol}` pairs for `{board.name}`: {means['reason']}."] = None
+            elif means["pairs"] < means["possible"]:
+                counts = f"{means['pairs']} of {means['possible']} possible pairs"
+                notes[f"- `{protocol}` shows {counts}, spread over people."] = None
             for metric, reason in means.get("reasons", {}).items():
                 of_protocol = table[table["protocol"] == protocol]
                 whom = f" of `{board.name}`" if of_protocol[metric].notna().any() else ""
@@ -253,7 +255,7 @@ def _protocols_in_turn(keys: Mapping[tuple[str, ...], Any]) -> list[tuple[str, .
 
 
 def _log(board: System, table: pd.DataFrame, out: Path) -> None:
-    tags = {"system": board.name, **tracking.provenance("leaderboard")}
+    tags = {"system": board.name, "dataset": board.dataset, **tracking.provenance("leaderboard")}
     with tracking.open_run(board.name, board.key, tags) as run:
         for row in table[table.system == board.name].to_dict("records"):
             numbers = {name: row[name] for name in METRICS if pd.notna(row[name])}
@@ -272,12 +274,6 @@ def _unit(metric: Metric) -> str:
 def _order(protocol: str) -> int:
     """Place of a protocol on the page."""
     return ["self", "cross"].index(protocol)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 from fixtalk.training import Batch, TrainState
 from pipelines import tracking
+from pipelines.files import write_text
 
 HISTORY = "history.jsonl"
 LOG_EVERY = 10  # steps between two points of the curves
@@ -17,27 +18,40 @@ GRID_ROWS = 6  # pairs on a sample grid
 
 
 class Monitor:
-    """Eyes of rank 0: curves, sample grids and validation, each step logged once."""
+    """Eyes of rank 0: curves, sample grids and validation, each step logged once.
+
+    Args:
+        history: file of the logged steps; a row with `dropped` tells how many log calls did not
+            reach MLflow since the row before.
+        run: where the curves and grids go.
+        pairs: of people left out of training; None for no sample grids.
+        sample_every: steps between two sample grids.
+        steps: of the whole schedule; the last one is always logged and sampled.
+    """
 
     def __init__(
-        self, history: Path, run: tracking.Run, pairs: Batch | None, sample_every: int
+        self, history: Path, run: tracking.Run, pairs: Batch | None, sample_every: int, steps: int
     ) -> None:
         self.history, self.run, self.pairs = history, run, pairs
-        self.sample_every = sample_every
+        self.sample_every, self.steps = sample_every, steps
+        self.dropped = run.health.dropped
         rows = _rows(history)  # a killed process may have left half a line: write the others anew
-        history.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_text(history, "".join(json.dumps(row) + "\n" for row in rows))
         self.logged = max((row["step"] for row in rows), default=0)
 
     def look(self, state: TrainState, values: dict[str, float]) -> None:
         """Log the step, where it is due and was not logged before a restart."""
         step = state.step
-        if step <= self.logged or step % LOG_EVERY:
+        is_sampled = step % self.sample_every == 0 or step == self.steps
+        if step <= self.logged or not (is_sampled or step % LOG_EVERY == 0):
             return
-        if self.pairs is not None and step % self.sample_every == 0:
+        if self.pairs is not None and is_sampled:
             values = values | self._validate(state, step)
-        with self.history.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step} | values) + "\n")
         self.run.log_metrics({f"train.{name}": value for name, value in values.items()}, step)
+        lost, self.dropped = self.run.health.dropped - self.dropped, self.run.health.dropped
+        row = {"step": step, **values} | ({"dropped": lost} if lost else {})
+        with self.history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
     def _validate(self, state: TrainState, step: int) -> dict[str, float]:
         """PSNR of the averaged model on people left out, and a grid of them."""
@@ -73,8 +87,11 @@ def _psnr(fake: Any, real: Any) -> float:
 
 
 @contextmanager
-def progress(history: Path, steps: int) -> Iterator[None]:
-    """A progress bar that follows the history file, since workers cannot print."""
+def progress(history: Path, steps: int, run: tracking.Run) -> Iterator[None]:
+    """A progress bar that follows the history file, since workers cannot print.
+
+    What workers could not log is added to the health of `run`, which tells it when it ends.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
@@ -98,3 +115,4 @@ def progress(history: Path, steps: int) -> Iterator[None]:
         finally:
             done.set()
             thread.join()
+            run.health.dropped += sum(row.get("dropped", 0) for row in _rows(history))

@@ -5,9 +5,10 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fixtalk.sheet import enlarge, picture_sheet, read_picture, write_picture
 from metrics import METRICS
 from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig, load_config
+from pipelines.files import write_table, write_text
 
 COLUMNS = ["clip", "video", "audio"]
 FACE_EVERY = 5  # frames between detections: one costs as much as a thousand psnr
@@ -32,6 +34,7 @@ PREVIEW_VIDEOS = 2  # of each protocol
 PREVIEW_SIDE = 128  # pixels, smaller frames are enlarged
 TITLES = ["source", "driver", "generated", "truth"]
 DETECTOR = "mtcnn facenet-pytorch bundled weights"
+NETWORKS = ("pnet", "rnet", "onet")  # of the detector
 NO_FACENET = "weights not fetched: facenet vggface2; no other network stands in"
 SELF_LEAK = "in self the driver is the person itself"
 NO_VALUE = {
@@ -91,7 +94,7 @@ def score(config: ScoreConfig, clips: Path, videos: Path, out: Path) -> None:
     results = list(map_parallel(_score_pair, jobs, f"score {system['system']}"))
     resolution = results[0][0]["resolution"]
     names = dict.fromkeys(pair["protocol"] for pair in pairs)
-    protocols = {name: _protocol(config, name, pairs, resolution) for name in names}
+    protocols = {name: _protocol(config, name, jobs, resolution) for name in names}
     rows = [
         {"system": system["system"], "protocol_id": _identify(protocols[row["protocol"]]), **row}
         for result in results
@@ -103,7 +106,7 @@ def score(config: ScoreConfig, clips: Path, videos: Path, out: Path) -> None:
     shutil.rmtree(out / "preview", ignore_errors=True)
     preview.replace(out / "preview")
     coverage = json.loads((videos / "coverage.json").read_text(encoding="utf-8"))
-    _write_table(out / "scores.parquet", rows, {**system, "protocols": protocols})
+    write_table(out / "scores.parquet", rows, {**system, "protocols": protocols})
     _write_means(out / "metrics.json", rows, coverage)
 
 
@@ -211,18 +214,22 @@ def _detector(resolution: int, min_probability: float) -> FaceDetector:
 
 
 def _protocol(
-    config: ScoreConfig, name: str, pairs: Sequence[dict[str, str]], resolution: int
+    config: ScoreConfig, name: str, jobs: Sequence[Job], resolution: int
 ) -> dict[str, Any]:
     """Everything that must be equal for two numbers to stand in one table."""
-    listed = [sorted(pair.items()) for pair in pairs if pair["protocol"] == name]
+    of_protocol = [job for job in jobs if job.pair["protocol"] == name]
+    listed = [sorted(job.pair.items()) for job in of_protocol]
+    clips = (clip for job in of_protocol for clip in (job.source, job.driver, job.truth))
     return {
         "protocol": name,
-        "pairs": hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:12],
+        "pairs": _digest([json.dumps(listed).encode()]),
+        "clips": _digest(clips),
         "crop": "as cropped, whole frame",
         "resolution": resolution,
         "colour": "rgb",
         "codec": "lossless",
         "detector": DETECTOR,
+        "detector_weights": _detector_weights(),
         "detector_config": config.model_dump(),
         "detect_every": FACE_EVERY,
         "aggregation": "frame->pair->mean",
@@ -231,19 +238,22 @@ def _protocol(
 
 
 def _identify(protocol: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
+    return _digest([json.dumps(protocol, sort_keys=True).encode()])
 
 
-def _write_table(path: Path, rows: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """The long table; what system it is and what its protocol ids stand for is in its metadata."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _detector_weights() -> str:
+    """Hash of the networks in the detector's package."""
+    package = find_spec("facenet_pytorch").origin
+    data = Path(package).parent / "data"
+    return _digest((data / f"{network}.pt").read_bytes() for network in NETWORKS)
 
-    table = pa.Table.from_pylist(rows)
-    table = table.replace_schema_metadata({"fixtalk": json.dumps(facts, sort_keys=True)})
-    temporary = path.with_name(f".{path.name}")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+
+def _digest(parts: Iterable[bytes]) -> str:
+    """12 hex digits that change with the parts and their order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:12]
 
 
 def _write_means(path: Path, rows: list[dict[str, Any]], coverage: dict[str, Any]) -> None:
@@ -252,9 +262,8 @@ def _write_means(path: Path, rows: list[dict[str, Any]], coverage: dict[str, Any
         of_protocol = [row for row in rows if row["protocol"] == name]
         none = {"pairs": 0, "reason": report.get("reason")}
         means[name] = _means(of_protocol) if of_protocol else none
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(means, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+        means[name]["possible"] = report["possible"]
+    write_text(path, json.dumps(means, indent=1) + "\n")
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -22,8 +22,9 @@ EXPERIMENT = "fixtalk"
 KEY_TAG = "fixtalk.key"
 TABLES_TAG = "mlflow.loggedArtifacts"  # where the MLflow UI looks for tables
 PARAMS_PER_BATCH = 100  # MLflow's limit
-LONGEST_VALUE = 500
+LONGEST_VALUE = 6000  # characters, MLflow's limit
 SECONDS_BEFORE_RETRY = 60.0
+SERVERS = ("databricks", "databricks-uc")  # words of MLFLOW_TRACKING_URI that are no paths
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -73,7 +74,7 @@ class Run:
         self._send(send, f"metrics of step {step}")
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Add a nested dictionary as `train.model.width`-like keys.
+        """Add a nested dictionary as keys like `train.model.width` and `train.phases.0.steps`.
 
         Long values are cut and say so. MLflow parameters cannot change: a value that differs
         from the logged one stays as it is, with a warning.
@@ -104,7 +105,13 @@ class Run:
         self._send(send, f"image {name}")
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file into the run's artifacts; a file of the same name is replaced."""
+        """Copy a file into the run's artifacts; a file of the same name is replaced.
+
+        Raises:
+            FileNotFoundError: no such file; that is no trouble of the server.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: missing, it cannot be logged to MLflow")
         self._send(lambda client, run: client.log_artifact(run, str(path), folder), str(path))
 
     def log_table(self, table: "DataFrame", name: str) -> None:
@@ -202,8 +209,17 @@ def open_run(name: str, key: str, tags: Mapping[str, str] | None = None) -> Run:
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or the database mlflow.db in the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI, or the database mlflow.db in the current folder.
+
+    Relative paths are made absolute: workers have other current folders.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    scheme, slashes, database = uri.partition(":///")
+    if slashes and scheme.startswith("sqlite"):
+        return f"{scheme}:///{Path.cwd() / database}"
+    path = uri.removeprefix("file:")
+    is_relative = ":" not in path and not path.startswith("/") and path not in SERVERS
+    return str(Path.cwd() / path) if is_relative else uri
 
 
 def provenance(stage: str) -> dict[str, str]:
@@ -264,15 +280,17 @@ def _troubles() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, OSError
 
 
-def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(params: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in params.items():
+        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            value = dict(enumerate(value))
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             text = str(value)
-            if len(text) > LONGEST_VALUE:
-                text = f"{text[:LONGEST_VALUE]}… ({len(text)} characters)"
-            yield f"{prefix}{key}", text
+            mark = f"… ({len(text)} characters)"
+            is_long = len(text) > LONGEST_VALUE
+            yield f"{prefix}{key}", text[: LONGEST_VALUE - len(mark)] + mark if is_long else text
 
 
 def _log() -> logging.Logger:

@@ -1,14 +1,17 @@
 """Clips → trained model: Ray Train around `fixtalk.training`, resumed by the same command."""
 
 import hashlib
+import shutil
+import signal
 import sys
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+import fixtalk
 from fixtalk.model import ModelConfig
 from fixtalk.pairs import Augmentation, PairSampler, Place, Row, Truth, WarpTruth
 from fixtalk.training import Batch, Phase, TrainState
@@ -18,7 +21,7 @@ from pipelines.monitor import HISTORY, Monitor, progress
 
 STATE = "state.pt"
 VALIDATION_PAIRS = 32
-RESTARTS = 3  # of the worker group after a crash, each from the last checkpoint
+RESTARTS = 3  # of the worker group on a cluster, each from the last checkpoint
 
 
 class TrainConfig(StageConfig):
@@ -37,6 +40,13 @@ class TrainConfig(StageConfig):
     checkpoint_every: int = Field(ge=1)  # steps
     sample_every: int = Field(ge=1)  # steps between two sample grids and validations
     phases: list[Phase] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _warps_are_comparable(self) -> Self:
+        weighed = any(phase.weights.get("warp_truth", 0) > 0 for phase in self.phases)
+        if weighed and not self.model.align_corners:
+            raise ValueError("warp_truth is given for model.align_corners: true only")
+        return self
 
     @property
     def steps(self) -> int:
@@ -60,29 +70,35 @@ def train(config: TrainConfig, clips: Path, checkpoints: Path, model: Path) -> N
     from fixtalk.checkpoint import load_state, save_checkpoint
     from fixtalk.training import start
 
-    training, _ = _split(config, clips)
+    rows = _split(config, clips)[0]
+    tags = {"variant": model.name, "warp_truth": _warp_truth(config, rows)}
     key = inputs_hash(config, clips)
     store = checkpoints.resolve() / key
     store.mkdir(parents=True, exist_ok=True)
     facts = {"variant": model.name, "inputs": key, "steps": config.steps}
-    run = tracking.open_run(model.name, key, tracking.provenance("train") | {"variant": model.name})
+    run = tracking.open_run(model.name, key, tracking.provenance("train") | tags)
+    state = start(config.model, config.betas, config.seed)
     with run, progress(store / HISTORY, config.steps):
-        run.log_params({"train": config.model_dump(), "clips": len(training)})
-        checkpoint = _fit(config, clips.resolve(), store, run)
-        state = start(config.model, config.betas, config.seed)
-        load_state(state, checkpoint)
+        run.log_params({"train": config.model_dump(), "clips": len(rows)})
+        if (store / STATE).is_file():
+            load_state(state, store / STATE)
+        if state.step < config.steps:
+            _fit(config, clips.resolve(), store, run)
+            load_state(state, store / STATE)
         save_checkpoint(state.average, model, facts)
         run.log_file(model / "config.json", "model")
         run.log_file(model / "model.safetensors", "model")
 
 
 def inputs_hash(config: TrainConfig, clips: Path) -> str:
-    """16 hex digits that change with the config, the clips or the code that trains."""
-    digest = hashlib.sha256(config.model_dump_json().encode())
-    root = Path(__file__).parent.parent
-    code = [Path(__file__), *sorted((root / "fixtalk").glob("*.py"))]
-    for path in [*sorted((clips / "shards").glob("*.parquet")), *code]:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    """16 hex digits that change with the config, the clips, the code that trains, or torch."""
+    import torch
+
+    digest = hashlib.sha256(f"{config.model_dump_json()} {torch.__version__}".encode())
+    package = Path(fixtalk.__file__).parent
+    code = [p for p in package.rglob("*") if p.suffix in (".py", ".npz")]
+    for path in [*sorted((clips / "shards").glob("*.parquet")), Path(__file__), *sorted(code)]:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
@@ -111,32 +127,36 @@ def _split(config: TrainConfig, clips: Path) -> tuple[list[Row], list[Row]]:
     return training, [row for row in rows if row["person"] not in kept]
 
 
-def _fit(config: TrainConfig, clips: Path, store: Path, run: tracking.Run) -> Path:
-    """Run the workers to the end; the path of the last training state."""
-    available = cluster.start_ray()
+def _fit(config: TrainConfig, clips: Path, store: Path, run: tracking.Run) -> None:
+    """Run the workers until the state in `store` has done all steps."""
+    session = cluster.start_ray()
     import ray
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    workers = max(n for n in range(1, available + 1) if config.batch % n == 0)
-    gpu = "GPU" in ray.cluster_resources()
+    workers = max(n for n in range(1, session.workers + 1) if config.batch % n == 0)
+    interrupt = signal.getsignal(signal.SIGINT)
+    # the state lies in `store`, so Ray has nothing to resume: a half-written snapshot of a
+    # killed session would only stop the next one
+    shutil.rmtree(store / "ray", ignore_errors=True)
     trainer = TorchTrainer(
         _work,
         train_loop_config={"config": config, "clips": clips, "store": store, "run": run},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=session.has_gpu),
+        torch_config=TorchConfig(backend="nccl" if session.has_gpu else "gloo"),
         run_config=RunConfig(
             name="ray",
             storage_path=str(store),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-            failure_config=FailureConfig(max_failures=RESTARTS),
+            failure_config=FailureConfig(max_failures=0 if session.is_local else RESTARTS),
         ),
     )
     try:
-        result = trainer.fit()
+        trainer.fit()
+    except SystemExit:  # Ray's own Ctrl-C handler leaves with 0, as if all were done
+        raise KeyboardInterrupt from None
     finally:
+        signal.signal(signal.SIGINT, interrupt)
         ray.shutdown()
-    return Path(result.checkpoint.path) / STATE
 
 
 def _work(job: dict[str, Any]) -> None:
@@ -145,7 +165,7 @@ def _work(job: dict[str, Any]) -> None:
     import torch
     from ray.train.torch import get_device
 
-    from fixtalk.checkpoint import load_state
+    from fixtalk.checkpoint import load_state, save_state
     from fixtalk.training import start, train_step
 
     config, store = job["config"], job["store"]
@@ -157,9 +177,8 @@ def _work(job: dict[str, Any]) -> None:
     training, validation = _split(config, job["clips"])
     sampler = _sampler(config, training)
     state = start(config.model, config.betas, config.seed)
-    saved = ray.train.get_checkpoint()
-    if saved:
-        load_state(state, Path(saved.path) / STATE)
+    if (store / STATE).is_file():
+        load_state(state, store / STATE)
     _place(state, device, context.get_world_size())
     monitor = None
     if rank == 0:
@@ -179,7 +198,9 @@ def _work(job: dict[str, Any]) -> None:
             elapsed = time.monotonic() - clock
             monitor.look(state, values | {"seconds": elapsed, "data_share": waited / elapsed})
         if state.step % config.checkpoint_every == 0 or state.step == config.steps:
-            _report(state, rank)
+            if rank == 0:
+                save_state(state, store / STATE)
+            ray.train.report({"step": state.step})  # a barrier: no rank runs ahead of the file
 
 
 def _place(state: TrainState, device: Any, workers: int) -> None:
@@ -199,23 +220,6 @@ def _place(state: TrainState, device: Any, workers: int) -> None:
         }
 
 
-def _report(state: TrainState, rank: int) -> None:
-    """Hand the state to Ray Train; every rank reports, only the first brings a checkpoint."""
-    import tempfile
-
-    import ray.train
-
-    from fixtalk.checkpoint import save_state
-
-    if rank:
-        ray.train.report({"step": state.step})
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        save_state(state, Path(folder) / STATE)
-        checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report({"step": state.step}, checkpoint=checkpoint)
-
-
 def _validation_pairs(config: TrainConfig, rows: list[Row]) -> Batch | None:
     """Fixed pairs of people left out of training, as they are."""
     if not rows:
@@ -228,8 +232,7 @@ def _validation_pairs(config: TrainConfig, rows: list[Row]) -> Batch | None:
 def _sampler(config: TrainConfig, rows: list[Row]) -> PairSampler:
     """Pairs of the rows, with exact warps where the schedule uses them and the data has them."""
     truth = None
-    wanted = any(phase.weights.get("warp_truth", 0) > 0 for phase in config.phases)
-    if wanted and all(row["identity_seed"] is not None for row in rows):
+    if _warp_truth(config, rows) == "on":
         truth = _exact_warp(config.model.resolution)
     return PairSampler(
         rows,
@@ -238,6 +241,14 @@ def _sampler(config: TrainConfig, rows: list[Row]) -> PairSampler:
         augmentation=config.augmentation,
         truth=truth,
     )
+
+
+def _warp_truth(config: TrainConfig, rows: list[Row]) -> str:
+    """Whether exact warps are used: on, or off and why."""
+    if not any(phase.weights.get("warp_truth", 0) > 0 for phase in config.phases):
+        return "off: no phase weighs it"
+    without = sum(row["identity_seed"] is None for row in rows)
+    return f"off: {without} of {len(rows)} clips have no exact labels" if without else "on"
 
 
 def _exact_warp(resolution: int) -> WarpTruth:

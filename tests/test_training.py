@@ -87,7 +87,8 @@ def test_nan_ends_training_with_step_and_phase(tiny_state, batch, phases):
 
 
 def test_schedule_picks_phase_and_share(phases):
-    assert phase_at(phases, 1) == (phases[0], 0.5)
+    assert phase_at(phases, 0) == (phases[0], 0.0)
+    assert phase_at(phases, 1) == (phases[0], 1.0)
     assert phase_at(phases, 2) == (phases[1], 0.0)
     with pytest.raises(IndexError, match="behind the last phase"):
         phase_at(phases, 4)
@@ -99,6 +100,19 @@ def test_true_flow_costs_nothing(batch):
 
     assert exact == pytest.approx(0, abs=1e-6)
     assert shifted == pytest.approx(0.2, abs=1e-5)
+
+
+@pytest.mark.parametrize("side", [8, 16, 32, 64])
+def test_identity_is_the_true_warp_of_a_still_pair_at_every_side(side):
+    def identity(side):
+        line = torch.linspace(-1, 1, side)
+        return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[None]
+
+    valid = torch.ones(1, 64, 64, dtype=torch.bool)
+
+    loss = losses.warp_truth([identity(side)], identity(64), valid)
+
+    assert loss == pytest.approx(0, abs=1e-5)
 
 
 def test_invalid_pixels_do_not_count(batch):
@@ -114,6 +128,16 @@ def test_losses_of_equal_frames_are_zero(batch):
     assert losses.reconstruction(frames, frames) == 0
     assert losses.pyramid(frames, frames) == 0
     assert losses.feature_matching([frames], [frames]) == 0
+
+
+def test_discriminator_judges_a_frame_by_its_own_half_of_the_batch(tiny_state):
+    # fakes beside reals and fakes alone: the generator must see what the discriminator saw
+    real, fake = torch.rand(6, 3, 64, 64), torch.rand(6, 3, 64, 64) / 9
+
+    together = tiny_state.discriminator(torch.cat([real, fake]), sets=2)[0]
+    alone = tiny_state.discriminator(fake)[0]
+
+    assert torch.allclose(together[6:], alone, atol=1e-5)
 
 
 def test_adversarial_losses_by_hand():
