@@ -34,7 +34,11 @@ class MediaError(ValueError):
 
 @contextmanager
 def open_video(video: Video) -> Iterator[tuple[Any, Any]]:
-    """The container and its video stream, one thread, known formats and local bytes only."""
+    """The container and its video stream, one thread, known formats and local bytes only.
+
+    Raises:
+        MediaError: it cannot be opened, or reading it fails inside the `with` block.
+    """
     name = name_of(video)
     if isinstance(video, bytes):
         length, source = len(video), BytesIO(video)
@@ -55,8 +59,11 @@ def open_video(video: Video) -> Iterator[tuple[Any, Any]]:
             f"{name}: not a readable video of {length} bytes ({error.strerror}); "
             "fetch it again or convert it to mp4"
         ) from None
-    with container:
-        yield container, _single_thread(container, name)
+    try:
+        with container:
+            yield container, _single_thread(container, name)
+    except av.FFmpegError as error:
+        raise MediaError(f"{name}: damaged ({error.strerror}); fetch it again") from None
 
 
 def _single_thread(container: Any, name: str) -> Any:
@@ -94,6 +101,13 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
             yield next(packets)
         except (StopIteration, av.FFmpegError):
             return
+
+
+def frames_of(container: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames of a stream; packets that cannot be decoded are skipped."""
+    for packet in packets_of(container, stream):
+        with suppress(av.FFmpegError):
+            yield from packet.decode()
 
 
 def header_seconds(stream: Any) -> Fraction:

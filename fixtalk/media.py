@@ -1,7 +1,6 @@
 """Video files → uint8 frames at 25 fps by time stamps and int16 audio at 16 kHz, aligned."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from fixtalk.container import (
     SAMPLES_PER_FRAME,
     MediaError,
     Video,
+    frames_of,
     header_seconds,
     name_of,
     open_video,
@@ -74,12 +74,13 @@ def to_float(frames: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def probe(video: Video) -> VideoInfo:
-    """Size, frame rate and length of a video from its header; size is after rotation."""
+    """Size, frame rate and length of a video from its header; size is after rotation.
+
+    Raises:
+        MediaError: not a video, or none of its frames can be decoded.
+    """
     with open_video(video) as (container, stream):
-        first = next(iter(container.decode(stream)), None)
-        if first is None:
-            raise MediaError(f"{name_of(video)}: no frame can be decoded; fetch the file again")
-        height, width = _pixels(first).shape[:2]
+        height, width = _pixels(_first_frame(container, stream, video)).shape[:2]
         seconds = header_seconds(stream) or (container.duration or 0) / av.time_base
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         return VideoInfo(
@@ -193,17 +194,19 @@ def read_audio(video: Video, frames: int) -> Int[np.ndarray, " samples"]:
 
     Where the sound track is shorter or has a gap there is silence. A file without a sound track
     gives zero samples.
+
+    Raises:
+        MediaError: not a video, or none of its frames can be decoded.
     """
     with open_video(video) as (container, stream):
         if not container.streams.audio:
             return np.zeros(0, np.int16)
-        first = next(iter(container.decode(stream)), None)
-        start = Fraction(0) if first is None else _seconds(first, default=Fraction(0))
+        start = _seconds(_first_frame(container, stream, video), default=Fraction(0))
     audio = np.zeros(frames * SAMPLES_PER_FRAME, np.int16)
     with open_video(video) as (container, _):
         position, expected = 0, None
         resampler = None
-        for frame in _audio_frames(container):
+        for frame in frames_of(container, container.streams.audio[0]):
             time = _seconds(frame, default=expected or Fraction(0))
             if expected is None or abs(time - expected) > Fraction(1, FPS):
                 position = _place(audio, position, resampler.resample(None) if resampler else [])
@@ -250,10 +253,10 @@ def decode_frames(video: bytes, indices: Sequence[int]) -> UInt8[np.ndarray, "le
     return np.stack([found[index] for index in indices])
 
 
-def _audio_frames(container: Any) -> Iterator[av.AudioFrame]:
-    for packet in packets_of(container, container.streams.audio[0]):
-        with suppress(av.FFmpegError):
-            yield from packet.decode()
+def _first_frame(container: Any, stream: Any, video: Video) -> av.VideoFrame:
+    for frame in frames_of(container, stream):
+        return frame
+    raise MediaError(f"{name_of(video)}: no frame can be decoded; fetch the file again")
 
 
 def _place(audio: np.ndarray, position: int, frames: list[av.AudioFrame]) -> int:

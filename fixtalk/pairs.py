@@ -41,11 +41,14 @@ class PairSampler:
     """Draws pairs: a person, a session, two frames of it that lie apart.
 
     Clips of one session share camera, light and background; a clip without one is its own.
+    Where exact warps are known, the driver can be a stranger: no picture shows what should come
+    out, but the warp that leads there is known from the labels of both.
 
     Args:
         rows: clips with "person", "session", "clip", "video", "frames" (and what `truth` reads).
         seed: of all draws.
         distance: fewest frames between source and driver of one clip, as far as it allows.
+        strangers: share of a batch whose driver is another person; 0 without exact warps.
         truth: exact warps, or None where the data has none.
 
     Raises:
@@ -59,6 +62,7 @@ class PairSampler:
         seed: int,
         distance: int,
         augmentation: Augmentation,
+        strangers: float = 0.0,
         truth: WarpTruth | None = None,
     ) -> None:
         people = defaultdict(lambda: defaultdict(list))
@@ -70,24 +74,30 @@ class PairSampler:
         self.people = [list(people[name].values()) for name in sorted(people)]
         self.seed, self.distance = seed, distance
         self.augmentation, self.truth = augmentation, truth
+        self.strangers = strangers if truth and len(people) > 1 else 0.0
 
     def batch(self, step: int, indices: Sequence[int]) -> Batch:
         """The items `indices` of the global batch of a step."""
         items = [self._item(step, index) for index in indices]
         frames = torch.from_numpy(np.stack([pair for pair, _ in items]))
         source, driver, target = to_float(frames.permute(1, 0, 4, 2, 3))
+        shows_target = torch.tensor([not self._is_stranger(index) for index in indices])
         if self.truth is None:
-            return Batch(source, driver, target)
+            return Batch(source, driver, target, shows_target)
         flow = torch.from_numpy(np.stack([truth[0] for _, truth in items]))
         valid = torch.from_numpy(np.stack([truth[1] for _, truth in items]))
-        return Batch(source, driver, target, flow, valid)
+        return Batch(source, driver, target, shows_target, flow, valid)
 
     def _item(
         self, step: int, index: int
     ) -> tuple[UInt8[np.ndarray, "3 side side 3"], Truth | None]:
         rng = np.random.default_rng([self.seed, step, index])
-        sessions = self.people[rng.integers(len(self.people))]
+        person = int(rng.integers(len(self.people)))
+        sessions = self.people[person]
         source, driver = self._places(rng, sessions[rng.integers(len(sessions))])
+        if self._is_stranger(index):
+            others = self.people[(person + rng.integers(1, len(self.people))) % len(self.people)]
+            driver, _ = self._places(rng, others[rng.integers(len(others))])
         frames = np.concatenate([decode_frames(row["video"], [i]) for row, i in (source, driver)])
         truth = None if self.truth is None else self.truth(source, driver)
         if rng.random() < self.augmentation.flip:
@@ -96,6 +106,10 @@ class PairSampler:
         source, target = _recolour(rng, frames, self.augmentation.colour)
         driver = _disguise(rng, target, self.augmentation)
         return np.stack([source, driver, target]).round().clip(0, 255).astype(np.uint8), truth
+
+    def _is_stranger(self, index: int) -> bool:
+        """Whether an item of the batch has another person as driver: spread evenly."""
+        return int((index + 1) * self.strangers) > int(index * self.strangers)
 
     def _places(self, rng: np.random.Generator, clips: list[Row]) -> tuple[Place, Place]:
         source, driver = (clips[i] for i in rng.integers(len(clips), size=2))

@@ -53,17 +53,22 @@ class Phase:
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames of one person in [-1, 1]; the target is the driver, before its augmentation."""
+    """Frames in [-1, 1]; the target is the driver before its augmentation, where it shows one.
+
+    A driver of another person than the source is no target: only the warp can be learned.
+    """
 
     source: Float[Tensor, "batch 3 h w"]
     driver: Float[Tensor, "batch 3 h w"]
     target: Float[Tensor, "batch 3 h w"]
+    shows_target: Bool[Tensor, " batch"]  # the driver is the source's person
     flow: Float[Tensor, "batch h w 2"] | None = None  # exact warp of source onto driver
     valid: Bool[Tensor, "batch h w"] | None = None  # where that warp exists
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
-        tensors = (self.source, self.driver, self.target, self.flow, self.valid)
+        pictures = (self.source, self.driver, self.target)
+        tensors = (*pictures, self.shows_target, self.flow, self.valid)
         return Batch(*(t if t is None else t.to(device, non_blocking=True) for t in tensors))
 
 
@@ -162,7 +167,9 @@ def train_step(
         raise FloatingPointError(f"step {state.step}, phase {phase.name}: losses {values}")
     state.optimiser.step()
     if phase.uses_discriminator:
-        values |= _discriminator_step(state, phase, batch, fake.detach(), bfloat16)
+        shown = batch.shows_target
+        real, made = batch.target[shown], fake[shown].detach()
+        values |= _discriminator_step(state, phase, real, made, bfloat16)
     state.step += 1
     _update_average(state, min(decay, (1 + state.step) / (10 + state.step)))
     return values
@@ -172,31 +179,32 @@ def _terms(
     state: TrainState, phase: Phase, batch: Batch, fake: Tensor, flows: list[Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
     """Loss terms that this phase weighs above zero."""
+    made, target = fake[batch.shows_target], batch.target[batch.shows_target]
     wanted = {name for name, weight in phase.weights.items() if weight > 0}
     if "reconstruction" in wanted:
-        yield "reconstruction", losses.reconstruction(fake, batch.target)
+        yield "reconstruction", losses.reconstruction(made, target)
     if "pyramid" in wanted:
-        yield "pyramid", losses.pyramid(fake, batch.target)
+        yield "pyramid", losses.pyramid(made, target)
     if "warp_truth" in wanted and batch.flow is not None:
         yield "warp_truth", losses.warp_truth(flows, batch.flow, batch.valid)
     if phase.uses_discriminator:
-        logits, features = state.discriminator(fake)
+        logits, features = state.discriminator(made)
         if "adversarial" in wanted:
             yield "adversarial", losses.adversarial(logits)
         if "feature_matching" in wanted:
             with torch.no_grad():
-                real = state.discriminator(batch.target)[1]
+                real = state.discriminator(target)[1]
             yield "feature_matching", losses.feature_matching(features, real)
 
 
 def _discriminator_step(
-    state: TrainState, phase: Phase, batch: Batch, fake: Tensor, bfloat16: bool
+    state: TrainState, phase: Phase, real: Tensor, fake: Tensor, bfloat16: bool
 ) -> dict[str, float]:
     """One step of the discriminator, with R1 every 16th."""
     state.discriminator.requires_grad_(True)
     network = state.parallel.get("discriminator") or state.discriminator
     penalise = phase.penalty > 0 and state.step % PENALTY_EVERY == 0
-    real = batch.target.detach().requires_grad_(penalise)
+    real = real.detach().requires_grad_(penalise)
     # R1 differentiates twice, which bfloat16 convolutions do not survive
     with torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16 and not penalise):
         logits = network(torch.cat([real, fake]), sets=2)[0]

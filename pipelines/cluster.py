@@ -3,7 +3,8 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import NamedTuple, TypeVar
 
 Item = TypeVar("Item")
@@ -46,7 +47,8 @@ def map_parallel(
 
     One worker needs no process of its own: it runs here.
 
-    The first exception of an item ends the map: what has not started is cancelled.
+    The first exception of an item ends the map: what has not started is cancelled. Workers end
+    with this process, even if it is killed: a run that resumes never races with them.
 
     Args:
         function: importable by name (it is sent to fresh processes).
@@ -62,13 +64,24 @@ def map_parallel(
     if workers == 1:
         yield from track(map(function, items), description=description, total=len(items))
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+    )
     try:
         futures = [pool.submit(function, item) for item in items]
         for future in track(futures, description=description):
             yield future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent() -> None:
+    parent_process().join()
+    os._exit(1)
 
 
 class Cluster(NamedTuple):

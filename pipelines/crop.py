@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -92,12 +93,11 @@ def crop(config: CropConfig, raw: Path, clips: Path) -> None:
     work = clips.parent / f".{clips.name}.crop"
     work.mkdir(parents=True, exist_ok=True)
     jobs = [
-        Job(config, entry, raw.resolve(), work / f"{_key(config, entry)}.parquet")
+        Job(config, entry, raw.resolve(), work / f"{_key(config, entry, raw)}.parquet")
         for entry in entries
     ]
     waiting = [job for job in jobs if not job.result.is_file()]
-    for _ in map_parallel(_crop_video, waiting, f"crop {raw.name}"):
-        pass  # the results are on disk
+    list(map_parallel(_crop_video, waiting, f"crop {raw.name}"))  # the results are on disk
     partial = work / "clips"
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "shards").mkdir(parents=True)
@@ -118,11 +118,14 @@ def crop(config: CropConfig, raw: Path, clips: Path) -> None:
     shutil.rmtree(work)
 
 
-def _key(config: CropConfig, entry: dict[str, Any]) -> str:
-    """Name of a video's result: another setting, video or code never finds an old one."""
+def _key(config: CropConfig, entry: dict[str, Any], raw: Path) -> str:
+    """Name of a video's result: another setting, video, label or code never finds an old one."""
     settings = config.model_dump(exclude={"clips_per_shard", "min_coverage"})
     digest = hashlib.sha256(json.dumps([settings, entry], sort_keys=True).encode())
     digest.update(_code())
+    labels = raw / (entry.get("labels") or "")
+    if labels.is_file():  # the manifest has the hash of the video only
+        digest.update(labels.read_bytes())
     return digest.hexdigest()[:32]
 
 
@@ -136,7 +139,7 @@ def _code() -> bytes:
 
 def _crop_video(job: Job) -> None:
     """Write the clips of one video and, as metadata, the report on it to `job.result`."""
-    temporary = job.result.with_suffix(".partial")
+    temporary = job.result.with_suffix(f".{os.getpid()}.partial")
     report = {"clip": job.entry["clip"], "video": job.entry["video"], "dropped": [], "pieces": []}
     with pq.ParquetWriter(temporary, clip_schema(), compression="none") as writer:
         try:
@@ -192,8 +195,8 @@ def _pieces(
 ) -> Iterator[Piece]:
     """Tracks cut to at most max_frames, with one box for a whole track; short ones reported.
 
-    A box that the manifest gives is taken as it is: datasets publish them, and clips of one
-    session must share theirs to be compared pixel by pixel.
+    A box that the manifest gives is taken, rounded to pixels: datasets publish them, and clips of
+    one session must share theirs to be compared pixel by pixel.
     """
     for track in tracks:
         boxes = [detection.box for detection in track.detections]
@@ -207,7 +210,7 @@ def _pieces(
 
 
 def _published(box: list[float]) -> SquareBox:
-    x0, y0, side = box
+    x0, y0, side = map(round, box)
     return SquareBox(x0=x0, y0=y0, side=side)
 
 
@@ -248,6 +251,7 @@ def _row(
     if motion is not None and piece.start:
         # Equal motion ids promise equal frames: a piece that starts later is another motion.
         motion = f"{motion}@{piece.start}"
+    pictures = (crop_frame(frame, box, config.resolution) for frame in frames)
     points = to_crop_pixels(labels["landmarks"][used], box, config.resolution) if labels else None
     return {
         **{name: entry[name] for name in ("person", "split")},
@@ -257,11 +261,7 @@ def _row(
         },
         "motion": motion,
         "frames": piece.stop - piece.start,
-        "video": encode_video(
-            (crop_frame(frame, box, config.resolution) for frame in frames),
-            crf=config.crf,
-            gop=config.gop,
-        ),
+        "video": encode_video(pictures, crf=config.crf, gop=config.gop),
         "audio": audio[heard].astype("<i2").tobytes(),
         "box": [box.x0, box.y0, box.side],
         "landmarks": to_blob(points),

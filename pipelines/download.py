@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache, partial
+from importlib.metadata import version
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from fixtalk import synthetic
+from fixtalk import container, encoding, synthetic
 from fixtalk.encoding import write_video
 from fixtalk.synthetic.camera import Camera
 from fixtalk.synthetic.clip import render_clip
@@ -105,16 +106,20 @@ def _render_corpus(config: DownloadConfig, raw: Path) -> None:
     render = partial(_render_person, numbers, work)
     rows = [row for rows in map_parallel(render, people, "render") for row in rows]
     _require_coverage(rows, config.min_coverage, raw)
+    _clear_leftovers(work)
     (work / KEY).write_text(key)
     _write_manifest(rows, work / MANIFEST)
     _replace_folder(work, raw)
 
 
 def _render_key(config: SyntheticConfig) -> str:
-    """Hash of all that decides the pictures: numbers, program and mesh."""
+    """Hash of all that decides the files: numbers, program, mesh, voices and encoder."""
     digest = hashlib.sha256(config.model_dump_json().encode())
-    for path in sorted(Path(synthetic.__file__).parent.glob("*.*")):
+    package = sorted(Path(synthetic.__file__).parent.glob("*.*"))
+    for path in [*package, Path(encoding.__file__), Path(container.__file__), Path(__file__)]:
         digest.update(path.name.encode() + path.read_bytes())
+    for library in ("espeakng-loader", "av"):
+        digest.update(f"{library} {version(library)}".encode())
     return digest.hexdigest()
 
 
@@ -151,6 +156,15 @@ def _write_labels(path: Path, labels: dict[str, np.ndarray]) -> None:
     with unfinished.open("wb") as file:
         np.savez_compressed(file, **labels)
     unfinished.replace(path)
+
+
+def _clear_leftovers(work: Path) -> None:
+    """Deletes what a killed run left below `work` under temporary names: all begin with a dot."""
+    for path in list(work.rglob(".*")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _row_of_plan(plan: ClipPlan, work: Path, resolution: int) -> dict[str, Any]:

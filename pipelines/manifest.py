@@ -1,6 +1,7 @@
 """manifest.jsonl of a raw folder → its checked entries: one a video, no person in two splits."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
     """Entries of a manifest in file order: clip ids unique, each person in one split only.
 
     Raises:
-        ManifestError: missing, empty or not JSON lines, or one of the two rules is broken.
+        ManifestError: missing, empty or not JSON lines, a box that is none, or one of the two
+            rules is broken.
     """
     if not path.is_file():
         raise ManifestError(f"{path}: not found; run the download stage first")
@@ -48,4 +50,19 @@ def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
     missing = REQUIRED - set(entry)
     if missing:
         raise ManifestError(f"{path}:{number}: misses {', '.join(sorted(missing))}")
+    if not _is_box(entry.get("box")):
+        raise ManifestError(
+            f"{path}:{number}: box is {entry['box']!r}; write null or [x0, y0, side] in pixels, "
+            "a side of at least 1"
+        )
     return entry
+
+
+def _is_box(box: Any) -> bool:
+    if box is None:
+        return True
+    if not isinstance(box, list) or len(box) != 3:
+        return False
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in box):
+        return False
+    return all(math.isfinite(value) for value in box) and box[2] >= 1

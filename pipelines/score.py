@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -34,7 +34,6 @@ PREVIEW_VIDEOS = 2  # of each protocol
 PREVIEW_SIDE = 128  # pixels, smaller frames are enlarged
 TITLES = ["source", "driver", "generated", "truth"]
 DETECTOR = "mtcnn facenet-pytorch bundled weights"
-NETWORKS = ("pnet", "rnet", "onet")  # of the detector
 NO_FACENET = "weights not fetched: facenet vggface2; no other network stands in"
 SELF_LEAK = "in self the driver is the person itself"
 NO_VALUE = {
@@ -79,12 +78,10 @@ def score(config: ScoreConfig, clips: Path, videos: Path, out: Path) -> None:
     """
     with (videos / "pairs.csv").open(encoding="utf-8", newline="") as file:
         pairs = list(csv.DictReader(file))
-    missing = [pair for pair in pairs if not _video(videos, pair).is_file()]
+    missing = [path for pair in pairs if not (path := _video(videos, pair)).is_file()]
     if missing:
-        path = _video(videos, missing[0])
-        raise FileNotFoundError(
-            f"{path}: missing, and {len(missing) - 1} more of {len(pairs)} pairs: run generate"
-        )
+        more = f"{len(missing) - 1} more of {len(pairs)} pairs"
+        raise FileNotFoundError(f"{missing[0]}: missing, and {more}: run generate")
     out.mkdir(parents=True, exist_ok=True)
     preview = out / ".preview"
     shutil.rmtree(preview, ignore_errors=True)
@@ -218,18 +215,21 @@ def _protocol(
 ) -> dict[str, Any]:
     """Everything that must be equal for two numbers to stand in one table."""
     of_protocol = [job for job in jobs if job.pair["protocol"] == name]
-    listed = [sorted(job.pair.items()) for job in of_protocol]
     clips = (clip for job in of_protocol for clip in (job.source, job.driver, job.truth))
+    package = Path(find_spec("facenet_pytorch").origin).parent
+    networks = (package / "data" / f"{name}.pt" for name in ("pnet", "rnet", "onet"))
     return {
         "protocol": name,
-        "pairs": _digest([json.dumps(listed).encode()]),
-        "clips": _digest(clips),
+        "pairs": _identify([sorted(job.pair.items()) for job in of_protocol]),
+        "clips": _identify([hashlib.sha256(clip).hexdigest() for clip in clips]),
         "crop": "as cropped, whole frame",
         "resolution": resolution,
         "colour": "rgb",
         "codec": "lossless",
         "detector": DETECTOR,
-        "detector_weights": _detector_weights(),
+        "detector_weights": _identify(
+            [hashlib.sha256(network.read_bytes()).hexdigest() for network in networks]
+        ),
         "detector_config": config.model_dump(),
         "detect_every": FACE_EVERY,
         "aggregation": "frame->pair->mean",
@@ -237,23 +237,9 @@ def _protocol(
     }
 
 
-def _identify(protocol: dict[str, Any]) -> str:
-    return _digest([json.dumps(protocol, sort_keys=True).encode()])
-
-
-def _detector_weights() -> str:
-    """Hash of the networks in the detector's package."""
-    package = find_spec("facenet_pytorch").origin
-    data = Path(package).parent / "data"
-    return _digest((data / f"{network}.pt").read_bytes() for network in NETWORKS)
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    """12 hex digits that change with the parts and their order."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()[:12]
+def _identify(facts: dict[str, Any] | list[Any]) -> str:
+    """12 hex digits that change with the facts."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _write_means(path: Path, rows: list[dict[str, Any]], coverage: dict[str, Any]) -> None:

@@ -24,7 +24,6 @@ TABLES_TAG = "mlflow.loggedArtifacts"  # where the MLflow UI looks for tables
 PARAMS_PER_BATCH = 100  # MLflow's limit
 LONGEST_VALUE = 6000  # characters, MLflow's limit
 SECONDS_BEFORE_RETRY = 60.0
-SERVERS = ("databricks", "databricks-uc")  # words of MLFLOW_TRACKING_URI that are no paths
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -105,11 +104,7 @@ class Run:
         self._send(send, f"image {name}")
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file into the run's artifacts; a file of the same name is replaced.
-
-        Raises:
-            FileNotFoundError: no such file; that is no trouble of the server.
-        """
+        """Copy a file into the run's artifacts, over one of its name; a missing file raises."""
         if not path.is_file():
             raise FileNotFoundError(f"{path}: missing, it cannot be logged to MLflow")
         self._send(lambda client, run: client.log_artifact(run, str(path), folder), str(path))
@@ -209,16 +204,13 @@ def open_run(name: str, key: str, tags: Mapping[str, str] | None = None) -> Run:
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or the database mlflow.db in the current folder.
-
-    Relative paths are made absolute: workers have other current folders.
-    """
+    """MLFLOW_TRACKING_URI, or mlflow.db in the current folder; paths absolute, as workers move."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     scheme, slashes, database = uri.partition(":///")
     if slashes and scheme.startswith("sqlite"):
         return f"{scheme}:///{Path.cwd() / database}"
     path = uri.removeprefix("file:")
-    is_relative = ":" not in path and not path.startswith("/") and path not in SERVERS
+    is_relative = ":" not in path and not path.startswith(("/", "databricks"))
     return str(Path.cwd() / path) if is_relative else uri
 
 

@@ -36,6 +36,7 @@ class TrainConfig(StageConfig):
     average_decay: float = Field(ge=0, lt=1)  # of the moving average that is exported
     distance: int = Field(ge=1)  # frames between source and driver
     augmentation: Augmentation
+    strangers: float = Field(ge=0, le=0.5)  # share of drivers of another person: warp_truth only
     validation_people: int = Field(ge=0)  # left out of training, watched by the curves
     checkpoint_every: int = Field(ge=1)  # steps
     sample_every: int = Field(ge=1)  # steps between two sample grids and validations
@@ -75,10 +76,10 @@ def train(config: TrainConfig, clips: Path, checkpoints: Path, model: Path) -> N
     key = inputs_hash(config, clips)
     store = checkpoints.resolve() / key
     store.mkdir(parents=True, exist_ok=True)
-    facts = {"variant": model.name, "inputs": key, "steps": config.steps}
+    facts = {"variant": model.name, "dataset": config.dataset, "inputs": key, "steps": config.steps}
     run = tracking.open_run(model.name, key, tracking.provenance("train") | tags)
     state = start(config.model, config.betas, config.seed)
-    with run, progress(store / HISTORY, config.steps):
+    with run, progress(store / HISTORY, config.steps, run):
         run.log_params({"train": config.model_dump(), "clips": len(rows)})
         if (store / STATE).is_file():
             load_state(state, store / STATE)
@@ -183,7 +184,7 @@ def _work(job: dict[str, Any]) -> None:
     monitor = None
     if rank == 0:
         pairs = _validation_pairs(config, validation)
-        monitor = Monitor(store / HISTORY, job["run"], pairs, config.sample_every)
+        monitor = Monitor(store / HISTORY, job["run"], pairs, config.sample_every, config.steps)
     clock, waited = time.monotonic(), 0.0
     indices = range(rank * share, (rank + 1) * share)
     while state.step < config.steps:
@@ -239,6 +240,7 @@ def _sampler(config: TrainConfig, rows: list[Row]) -> PairSampler:
         seed=config.seed,
         distance=config.distance,
         augmentation=config.augmentation,
+        strangers=config.strangers,
         truth=truth,
     )
 

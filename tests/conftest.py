@@ -50,7 +50,7 @@ def batch():
     flow = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).expand(4, -1, -1, -1).clone()
     flow[..., 0] -= 4 * 2 / 63
     valid = flow.abs().amax(-1) <= 1
-    return Batch(source, driver, driver, flow, valid)
+    return Batch(source, driver, driver, torch.ones(4, dtype=torch.bool), flow, valid)
 
 
 @pytest.fixture

@@ -136,9 +136,10 @@ state = t.start(config, (0.0, 0.99), 0)
 frames = torch.zeros(2, 3, 64, 64)
 phase = t.Phase(name="p", steps=1, learning_rate=1e-3, final_learning_rate=1e-3,
                 discriminator_learning_rate=0.0, penalty=0.0, weights={"reconstruction": 1.0})
-print(t.train_step(state, t.Batch(frames, frames, frames), [phase], decay=0.9, bfloat16=False))
+print(t.train_step(state, t.Batch(frames, frames, frames, torch.ones(2, dtype=torch.bool)), [phase], decay=0.9, bfloat16=False))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
     assert done.returncode == 0, done.stderr
     assert "reconstruction" in done.stdout
@@ -153,6 +154,7 @@ def test_importing_does_nothing():
         "assert not heavy, heavy\n"
         "assert set(os.listdir('.')) == before\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from skimage.data import astronaut
 from fixtalk.dataset import clip_schema, read_clips
 from fixtalk.media import SAMPLES_PER_FRAME, decode_frames, read_video, write_video
 from pipelines import crop as stage
+from pipelines.cluster import cores
 from pipelines.crop import CropConfig, CropError, crop
 from pipelines.manifest import ManifestError
 
@@ -138,8 +141,9 @@ def test_rows_follow_the_schema_and_the_index_finds_them(cropped):
         assert table.schema.equals(clip_schema())
         assert table.slice(found.row, 1).to_pylist()[0]["clip"] == found.clip
     assert sorted(path.name for path in cropped.parent.iterdir()) == ["mine"]
-    column = pq.ParquetFile(cropped / "shards" / "00000.parquet").metadata.row_group(0).column(8)
-    assert (column.path_in_schema, column.compression) == ("video", "UNCOMPRESSED")
+    columns = pq.ParquetFile(cropped / "shards" / "00000.parquet").metadata.row_group(0)
+    video = columns.column(clip_schema().get_field_index("video"))
+    assert (video.path_in_schema, video.compression) == ("video", "UNCOMPRESSED")
 
 
 def test_a_clip_holds_frames_sound_and_labels_of_its_length(cropped):
@@ -237,6 +241,69 @@ def test_an_unusable_manifest_is_named(tmp_path, manifest):
 
     with pytest.raises(ManifestError, match=r"manifest.jsonl"):
         crop(CONFIG, tmp_path, tmp_path / "clips")
+
+
+@pytest.mark.parametrize("box", [[1, 2], [1, 2, 0], [1, 2, float("nan")], [1, 2, "3"], 7, {}])
+def test_a_box_that_is_none_is_named_with_its_line(tmp_path, box):
+    raw = listed(tmp_path / "raw", entry("a", "a.mp4"), entry("b", "b.mp4", box=box))
+
+    with pytest.raises(ManifestError, match=r"manifest.jsonl:2: box is "):
+        crop(CONFIG, raw, tmp_path / "clips")
+
+
+def test_a_published_box_is_used_in_whole_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "map_parallel", in_this_process)
+    raw = listed(tmp_path / "raw", entry("a", "a.mp4", box=[30.4, -2.6, 199.7]))
+    write_video(raw / "a.mp4", portrait(16))
+
+    crop(CONFIG, raw, tmp_path / "clips")
+
+    assert read_clips(tmp_path / "clips")[0]["box"] == [30, -3, 200]
+
+
+def test_changed_labels_are_cropped_again_after_an_interruption(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "map_parallel", in_this_process)
+    gone = entry("b", "b.mp4", status="gone")
+    raw = listed(tmp_path / "raw", entry("a", "a.mp4", labels="a.npz"), gone)
+    write_video(raw / "a.mp4", portrait(16))
+    names = {"landmarks": (68, 2), "arkit": (52,), "pose": (6,)}
+
+    def label(value: float) -> None:
+        arrays = {name: np.full((16, *shape), value) for name, shape in names.items()}
+        np.savez(raw / "a.npz", camera=np.array("{}"), **arrays)
+
+    label(0.25)
+    with pytest.raises(CropError):
+        crop(CONFIG.model_copy(update={"min_coverage": 1.0}), raw, tmp_path / "clips")
+    label(0.5)
+    crop(CONFIG, raw, tmp_path / "clips")
+
+    assert read_clips(tmp_path / "clips")[0]["arkit"].max() == 0.5
+
+
+def test_workers_end_with_a_killed_parent(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIXTALK_WORKERS", "2")
+    if cores() < 2:
+        pytest.skip("one core: the map runs in the parent itself")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import time\n"
+        "from pipelines.cluster import map_parallel\n"
+        "def work(number):\n"
+        "    print('started', flush=True)\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    list(map_parallel(work, [0, 1], 'work'))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(Path(stage.__file__).parent.parent))
+    parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE)
+    started = [parent.stdout.readline() for _ in range(2)]
+
+    parent.kill()
+
+    # every process below the parent holds the pipe: it ends with the last of them
+    rest, _ = parent.communicate(timeout=20)
+    assert [*started, rest] == [b"started\n", b"started\n", b""]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="real clips: set FIXTALK_SHARED")

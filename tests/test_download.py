@@ -43,12 +43,6 @@ def rows_of(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch):
-    """Starting processes takes most of the time; `rendered` still uses all cores."""
-    monkeypatch.setenv("FIXTALK_WORKERS", "1")
-
-
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
     raw = tmp_path_factory.mktemp("first") / "synthetic"
@@ -97,6 +91,10 @@ def test_interrupted_run_keeps_finished_clips_and_ends_the_same(rendered, tmp_pa
     (raw / f"{lost}.mp4").unlink()
     (raw / f"{lost}.npz").unlink()
     (raw / "manifest.jsonl").unlink()
+    unfinished = (raw / lost).with_name(".x.mp4.abcd") / "x.mp4"  # of a killed process
+    unfinished.parent.mkdir()
+    unfinished.touch()
+    (raw / lost).with_name(".x.npz.1.part").touch()
 
     download(config_of(), "synthetic", raw)
 
@@ -106,6 +104,7 @@ def test_interrupted_run_keeps_finished_clips_and_ends_the_same(rendered, tmp_pa
         is_kept = (raw / row["video"]).stat().st_mtime_ns == times[row["clip"]]
         assert is_kept == (row["clip"] != lost)
     assert [path.name for path in tmp_path.iterdir()] == ["synthetic"]
+    assert not list(raw.rglob(".*"))
 
 
 def test_changed_seed_renders_anew(rendered, tmp_path):
@@ -129,6 +128,8 @@ def make_folder(folder):
     (folder / "empty.webm").touch()
     content = (folder / "good.mp4").read_bytes()
     (folder / "broken.mkv").write_bytes(b"x" * len(content))
+    packets = content.index(b"mdat") + 4
+    (folder / "zeroed.mp4").write_bytes(content[:packets].ljust(len(content), b"\0"))
     (folder / "notes.txt").write_text("not a video")
 
 
@@ -139,7 +140,7 @@ def test_folder_lists_every_video_with_a_reason(tmp_path):
     download(config_of(folder=str(tmp_path / "mine"), min_coverage=0.5), "folder", raw)
 
     rows = {row["clip"]: row for row in rows_of(raw / "manifest.jsonl")}
-    assert set(rows) == {"deep/good", "good.mp4", "good.mov", "empty", "broken"}
+    assert set(rows) == {"deep/good", "good.mp4", "good.mov", "empty", "broken", "zeroed"}
     assert {name for name, row in rows.items() if row["status"] == "ok"} == {
         "deep/good",
         "good.mp4",
@@ -149,6 +150,8 @@ def test_folder_lists_every_video_with_a_reason(tmp_path):
     assert "0 bytes" in rows["empty"]["reason"]
     assert rows["broken"]["status"] == "unreadable"
     assert "broken.mkv" in rows["broken"]["reason"]
+    assert rows["zeroed"]["status"] == "unreadable"
+    assert "zeroed.mp4: no frame can be decoded" in rows["zeroed"]["reason"]
     assert rows["deep/good"]["video"] == str(tmp_path / "mine" / "deep" / "good.MP4")
     assert rows["deep/good"]["person"] == "deep/good"
     assert {row["split"] for row in rows.values()} == {"test"}
@@ -158,13 +161,13 @@ def test_too_few_usable_videos_fail_with_the_list(tmp_path):
     make_folder(tmp_path / "mine")
     raw = tmp_path / "raw" / "folder"
 
-    with pytest.raises(DownloadError, match="3 of 5 videos are usable") as failure:
+    with pytest.raises(DownloadError, match="3 of 6 videos are usable") as failure:
         download(config_of(folder=str(tmp_path / "mine")), "folder", raw)
 
     assert "broken" in str(failure.value)
     assert "empty" in str(failure.value)
     assert not raw.exists()
-    assert len(rows_of(raw.with_name("folder.manifest.jsonl"))) == 5
+    assert len(rows_of(raw.with_name("folder.manifest.jsonl"))) == 6
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,12 @@ from fixtalk.model import FixTalk
 from pipelines.generate import (
     GenerateConfig,
     Job,
-    Pair,
     _fingerprint,
     _renderer,
-    cross_pairs,
+    _run_key,
     generate,
-    self_pairs,
 )
+from pipelines.protocols import Pair, cross_pairs, self_pairs
 from tests.conftest import TINY
 from tests.discs import clip_row, disc, write_clips
 
@@ -120,22 +119,44 @@ def test_folder_is_complete_or_absent_and_names_the_system(videos):
     coverage = json.loads((videos / "coverage.json").read_text())
 
     assert leftovers == []
-    assert system == {"system": "copy_source", "key": "copy_source"}
+    assert system == {"system": "copy_source", "dataset": "discs", "key": "copy_source:discs"}
     assert coverage["cross"] == {"pairs": 6, "possible": 6, "skipped": []}
     assert coverage["self"]["possible"] == 9
     assert coverage["self"]["pairs"] == 8
 
 
-def test_truth_and_driver_of_unequal_length_are_left_out_with_a_reason():
-    takes = [("a", "S000", "m0", 5), ("b", "S001", "m0", 6), ("c", "S000", "m1", 5),
-             ("d", "S001", "m1", 5)]  # fmt: skip
-    rows = [dict(zip(("clip", "person", "motion", "frames"), take, strict=True)) for take in takes]
+def test_run_of_the_training_takes_the_numbers_of_its_own_dataset_only():
+    described = {"inputs": "hash", "dataset": "synthetic"}
 
-    pairs, skipped = cross_pairs(rows)
+    assert _run_key(described, "edtalk", "synthetic") == "hash"
+    assert _run_key(described, "edtalk", "folder") == "hash:folder"
+
+
+def test_truth_and_driver_of_unequal_length_are_left_out_with_a_reason():
+    pairs, skipped = cross_pairs(
+        takes(("a", "S000", "m0", 5), ("b", "S001", "m0", 6), ("c", "S000", "m1", 5),
+              ("d", "S001", "m1", 5))
+    )  # fmt: skip
 
     assert {pair.truth_clip for pair in pairs} == {"c", "d"}
     assert {entry["truth"] for entry in skipped} == {"a", "b"}
     assert "not aligned: truth 5, driver 6 frames" in skipped[0]["reason"]
+
+
+def test_piece_of_a_shared_motion_that_only_one_person_shows_is_listed():
+    shown = takes(("a", "S000", "m0", 5), ("b", "S001", "m0", 5), ("c", "S000", "m1", 5),
+                  ("d", "S001", "m1@8", 5), ("e", "S000", "m2", 5), ("f", "S001", "m2", 5),
+                  ("g", "S000", "alone@8", 5))  # fmt: skip
+
+    pairs, skipped = cross_pairs(shown)
+
+    assert {pair.truth_clip for pair in pairs} == {"a", "b", "e", "f"}
+    assert [(entry["truth"], entry["driver"]) for entry in skipped] == [("c", ""), ("d", "")]
+    assert skipped[1]["reason"] == ("motion m1@8: only S001 shows this piece of a shared motion")
+
+
+def takes(*values):
+    return [dict(zip(("clip", "person", "motion", "frames"), row, strict=True)) for row in values]
 
 
 def test_no_pair_at_all_is_an_error(tmp_path):
@@ -212,8 +233,22 @@ def test_interrupted_run_keeps_its_finished_videos(unshared):
     assert sorted(path.name for path in unshared.parent.iterdir()) == ["clips", "videos"]
 
 
+def test_only_config_and_weights_of_the_model_decide_the_videos(tmp_path):
+    model = tmp_path / "edtalk"
+    (model / "notes").mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+
+    plain = _fingerprint(CONFIG, model, [], {})
+    (model / "picture.png").write_bytes(b"seen")
+    described = _fingerprint(CONFIG, model, [], {})
+    (model / "model.safetensors").write_bytes(b"learnt")
+
+    assert described == plain
+    assert _fingerprint(CONFIG, model, [], {}) != plain
+
+
 def interrupt(videos, stamp):
-    """Leave what a killed run leaves: videos, a half-written one, the stamp of its inputs."""
+    """Leave what a killed run leaves: videos, half-written ones, the stamp of its inputs."""
     partial = videos.parent / ".videos.partial"
     partial.mkdir()
     (partial / "inputs.sha256").write_text(stamp)
@@ -221,4 +256,5 @@ def interrupt(videos, stamp):
     (partial / "videos" / "self" / ".half.mkv.x").mkdir()
     first = min((partial / "videos" / "self").glob("*.mkv"))
     first.write_bytes(b"finished before")
+    (partial / "videos" / "self" / ".half.mkv").write_bytes(b"half")
     return first.name

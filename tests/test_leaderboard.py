@@ -9,8 +9,9 @@ import pytest
 from fixtalk.media import write_video
 from fixtalk.sheet import read_picture, write_picture
 from metrics import METRICS
+from pipelines.files import write_table
 from pipelines.leaderboard import LeaderboardConfig, leaderboard, person_interval
-from pipelines.score import _write_means, _write_table
+from pipelines.score import _write_means
 from pipelines.tracking import _client
 
 CONFIG = LeaderboardConfig(sheet_rows=4)
@@ -22,12 +23,15 @@ PROTOCOLS = {
 }  # fmt: skip
 
 
-def results(root, system, psnr, shade, ids=("aaa", "bbb"), coverage=None):
+WHOLE = {name: {"pairs": 3, "possible": 3} for name in ("self", "cross")}
+
+
+def results(root, system, psnr, shade, ids=("aaa", "bbb"), coverage=WHOLE):
     """A scored folder whose psnr are `psnr`, one a person, and whose generated frames are grey."""
     folder = root / system
     rows = []
     for protocol, protocol_id in zip(("self", "cross"), ids, strict=True):
-        if coverage and not coverage[protocol]["pairs"]:
+        if not coverage[protocol]["pairs"]:
             continue
         for number, person in enumerate(PEOPLE):
             pair = f"{number:03d}-{person}"
@@ -42,9 +46,10 @@ def results(root, system, psnr, shade, ids=("aaa", "bbb"), coverage=None):
             write_picture(folder / "preview" / protocol / f"{pair}.png", np.hstack(tiles))
         film = folder / "preview" / protocol / f"000-{PEOPLE[0]}.mp4"
         write_video(film, [np.full((32, 32, 3), shade, np.uint8)] * 3)
-    facts = {"system": system, "key": f"key of {system}", "protocols": PROTOCOLS}
-    _write_table(folder / "scores.parquet", rows, facts)
-    _write_means(folder / "metrics.json", rows, coverage or {"self": {}, "cross": {}})
+    facts = {"system": system, "dataset": "discs", "key": f"key of {system}",
+             "protocols": PROTOCOLS}  # fmt: skip
+    write_table(folder / "scores.parquet", rows, facts)
+    _write_means(folder / "metrics.json", rows, coverage)
     return folder
 
 
@@ -109,7 +114,8 @@ def test_different_protocol_ids_never_share_a_table(tmp_path, offline):
 
 
 def test_a_protocol_without_pairs_says_why(tmp_path, offline):
-    coverage = {"self": {"pairs": 3}, "cross": {"pairs": 0, "reason": "no shared motion"}}
+    none = {"pairs": 0, "possible": 0, "reason": "no shared motion"}
+    coverage = WHOLE | {"cross": none}
     folder = results(tmp_path, "edtalk", [22.0, 24.0, 26.0], 100, coverage=coverage)
 
     leaderboard(CONFIG, [folder], tmp_path)
@@ -117,6 +123,29 @@ def test_a_protocol_without_pairs_says_why(tmp_path, offline):
     text = (tmp_path / "leaderboard.md").read_text()
     assert "- No `cross` pairs for `edtalk`: no shared motion." in text
     assert len(lines_of(tmp_path, "| edtalk")) == 1
+
+
+def test_pairs_left_out_by_max_pairs_are_told(tmp_path, offline):
+    coverage = WHOLE | {"cross": {"pairs": 3, "possible": 180}}
+    folder = results(tmp_path, "edtalk", [22.0, 24.0, 26.0], 100, coverage=coverage)
+
+    leaderboard(CONFIG, [folder], tmp_path)
+
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert "- `cross` shows 3 of 180 possible pairs, spread over people." in text
+    assert "`self` shows" not in text
+
+
+def test_gain_over_a_floor_without_a_value_is_a_dash(tmp_path, offline):
+    folders = [
+        results(tmp_path, "copy_source", [np.inf] * 3, 10),
+        results(tmp_path, "edtalk", [22.0, 24.0, 26.0], 100),
+    ]
+
+    leaderboard(CONFIG, folders, tmp_path)
+
+    assert "nan" not in (tmp_path / "leaderboard.md").read_text()
+    assert "| 24.00 [22.00, 26.00] | – |" in lines_of(tmp_path, "| edtalk")[0]
 
 
 def test_contact_sheet_has_a_row_per_person_and_no_copied_source(two_systems, tmp_path, offline):
@@ -143,6 +172,7 @@ def test_each_system_is_one_run_with_metrics_table_and_media(two_systems, tmp_pa
     trained = next(run for run in runs if run.info.run_name == "edtalk")
     assert trained.data.metrics["self.psnr"] == 24.0
     assert trained.data.tags["fixtalk.key"] == "key of edtalk"
+    assert trained.data.tags["dataset"] == "discs"
     assert trained.info.status == "FINISHED"
     paths = {file.path for file in client.list_artifacts(trained.info.run_id)}
     assert {"leaderboard.json", "contact_sheet.png", "videos"} <= paths

@@ -203,6 +203,39 @@ def test_unreadable_files_are_named(tmp_path, content, words):
             read(path)
 
 
+def with_zeroed_packets(content: bytes, share: float = 1.0) -> bytes:
+    """An mp4 whose pictures and sound are lost, from the front on, and whose index is whole."""
+    start = content.index(b"mdat") + 4
+    end = start - 8 + int.from_bytes(content[start - 8 : start - 4], "big")
+    lost = int((end - start) * share)
+    return content[:start] + bytes(lost) + content[start + lost :]
+
+
+def test_a_file_of_which_no_packet_decodes_is_named(tmp_path):
+    path = tmp_path / "zeroed.mp4"
+    write_video(path, drawn(20), audio=np.zeros(20 * SAMPLES_PER_FRAME, np.int16))
+    path.write_bytes(with_zeroed_packets(path.read_bytes()))
+
+    for read in (probe, read_video, lambda video: read_audio(video, 20)):
+        with pytest.raises(MediaError, match=r"zeroed.mp4: no frame can be decoded"):
+            read(path)
+
+
+def test_packets_that_cannot_be_decoded_are_skipped(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+    sound = np.full(20 * SAMPLES_PER_FRAME, 9000, np.int16)
+    write_video(tmp_path / "a.mp4", frames, gop=5, audio=sound)
+    (tmp_path / "a.mp4").write_bytes(with_zeroed_packets((tmp_path / "a.mp4").read_bytes(), 0.4))
+
+    reader = VideoReader(tmp_path / "a.mp4")
+    decoded = list(reader)
+
+    assert probe(tmp_path / "a.mp4").width == 64
+    assert 3 < len(decoded) < 20
+    assert "corrupt" in reader.damage
+    assert read_audio(tmp_path / "a.mp4", len(decoded)).shape == (len(decoded) * SAMPLES_PER_FRAME,)
+
+
 def test_sound_only_and_header_only_files_are_named(tmp_path):
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         sound = container.add_stream("aac", rate=16000)

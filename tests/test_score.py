@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from fixtalk.media import read_video, write_video
 from metrics import METRICS
 from pipelines.generate import GenerateConfig, generate
-from pipelines.score import ScoreConfig, _identify, _protocol, score
+from pipelines.score import Job, ScoreConfig, _identify, _protocol, score
 from tests.discs import clip_row, write_clips
 
 COPY_SOURCE = Path(__file__).parent.parent / "models" / "copy_source"
@@ -81,6 +82,7 @@ def test_known_noise_scores_the_hand_computed_psnr_and_infinity_stays_out_of_the
     assert psnr.value[psnr.value < math.inf].tolist() == pytest.approx([expected] * 2, abs=1e-9)
     summary = means(scored / "known")["self"]
     assert summary["psnr"] == pytest.approx(expected, abs=1e-6)
+    assert summary["possible"] == 4
     assert (summary["pairs"], summary["psnr_n"], summary["psnr_left_out"]) == (4, 2, 12)
 
 
@@ -113,17 +115,42 @@ def test_discs_have_no_face_and_the_summary_says_so(scored):
 
 def test_protocol_id_follows_what_must_be_equal(scored):
     known = means(scored / "known")
-    pairs = [{"protocol": "self", "pair": "000-a"}]
+    jobs = [compared()]
     other = ScoreConfig(min_probability=0.8, detect_resolution=96)
 
-    same, fewer, surer = (
+    ids = [
         _identify(_protocol(config, "self", listed, 32))
-        for config, listed in ((CONFIG, pairs), (CONFIG, []), (other, pairs))
-    )
+        for config, listed in ((CONFIG, jobs), (CONFIG, []), (other, jobs))
+    ]
 
     assert known["self"]["protocol_id"] != known["cross"]["protocol_id"]
-    assert len({same, fewer, surer}) == 3
-    assert same == _identify(_protocol(CONFIG, "self", list(pairs), 32))
+    assert len(set(ids)) == 3
+    assert ids[0] == _identify(_protocol(CONFIG, "self", [compared(video="moved.mkv")], 32))
+
+
+@pytest.mark.parametrize("role", ["source", "driver", "truth"])
+def test_protocol_id_follows_the_pixels_of_a_clip_under_the_same_name(role):
+    ids = {
+        _identify(_protocol(CONFIG, "self", [compared(**content)], 32))
+        for content in ({}, {role: b"rendered anew"})
+    }
+
+    assert len(ids) == 2
+
+
+def test_protocol_names_the_weights_that_find_faces():
+    import facenet_pytorch
+
+    data = Path(facenet_pytorch.__file__).parent / "data"
+    hashes = [sha256((data / f"{n}.pt").read_bytes()).hexdigest() for n in ("pnet", "rnet", "onet")]
+
+    assert _protocol(CONFIG, "self", [], 32)["detector_weights"] == _identify(hashes)
+
+
+def compared(source=b"source", driver=b"driver", truth=b"truth", video="made.mkv"):
+    """The job of one pair."""
+    pair = {"protocol": "self", "pair": "000-a"}
+    return Job(CONFIG, pair, Path(video), source, driver, truth, b"", Path("p.png"), False, False)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,29 @@ def test_default_database_lies_in_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("given", "absolute"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:///{here}/mlflow.db"),
+        ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db"),
+        ("runs", "{here}/runs"),
+        ("file:runs", "{here}/runs"),
+        ("file:///srv/runs", "file:///srv/runs"),
+        ("/srv/runs", "/srv/runs"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("postgresql://host/runs", "postgresql://host/runs"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_relative_paths_become_absolute_since_workers_have_other_folders(
+    tmp_path, monkeypatch, given, absolute
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+
+    assert tracking_uri() == absolute.format(here=tmp_path)
 
 
 def test_same_key_gives_the_same_run_and_another_key_another(database):
@@ -93,7 +117,8 @@ def test_reopened_run_is_running_until_it_ends_again(database):
 
 
 def test_params_are_flat_cut_with_a_mark_and_may_be_logged_again(database, caplog):
-    params = {"train": {"model": {"width": 0.5}, "steps": 3}, "datasets": ["a"], "long": "x" * 900}
+    train = {"model": {"width": 0.5}, "steps": 3, "phases": [{"steps": 1}, {"steps": 2}]}
+    params = {"train": train, "datasets": ["a"], "none": [], "long": "x" * 9000}
 
     with open_run("params", "params") as run:
         run.log_params(params)
@@ -105,7 +130,10 @@ def test_params_are_flat_cut_with_a_mark_and_may_be_logged_again(database, caplo
     assert stored["train.model.width"] == "0.5"
     assert stored["train.steps"] == "3"
     assert stored["datasets"] == "['a']"
-    assert stored["long"].endswith("… (900 characters)")
+    assert (stored["train.phases.0.steps"], stored["train.phases.1.steps"]) == ("1", "2")
+    assert stored["none"] == "[]"
+    assert stored["long"].endswith("x… (9000 characters)")
+    assert len(stored["long"]) == 6000
     assert "train.steps" not in quiet
     assert "keeps train.steps=3, not 4" in caplog.text
 
@@ -173,6 +201,13 @@ def test_server_lost_during_a_run_warns_counts_and_tells_at_the_end(monkeypatch,
     assert run.health.dropped >= 5
     assert "could not log metrics of step 0" in caplog.text
     assert "incomplete: 5 log calls" in caplog.text
+
+
+def test_a_missing_file_of_ours_is_no_trouble_of_the_server():
+    run = Run("http://127.0.0.1:9", None)
+
+    with pytest.raises(FileNotFoundError, match=r"nothing\.md: missing"):
+        run.log_file(Path("nothing.md"))
 
 
 def test_a_quote_in_a_key_is_refused():

@@ -1,14 +1,15 @@
-"""Labels of two frames of a person → where each pixel of the driver lies in the source."""
+"""Labels of frames of a person → part of each pixel, and where it lies in another frame."""
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import NamedTuple, no_type_check
 
 import numpy as np
 from numba import njit
 
-from fixtalk.shapes import Bool, Float, Int
+from fixtalk.shapes import Bool, Float, Int, UInt8
 from fixtalk.synthetic.camera import Camera
-from fixtalk.synthetic.head import Head
+from fixtalk.synthetic.head import BODY, EYE, HAIR, LASH, TEETH, TONGUE, Head
 from fixtalk.synthetic.pose import pose_vertices
 from fixtalk.synthetic.raster import rasterise, weights_at
 from fixtalk.synthetic.shape import build_shape
@@ -18,8 +19,20 @@ DEPTH_FINENESS = 2  # samples of the source's depth map per pixel side
 DEPTH_TOLERANCE = 0.06  # decimetres behind the visible surface that still count as visible
 
 
+class Part(IntEnum):
+    """Values of a part mask."""
+
+    BACKGROUND = 0
+    BODY = 1 + BODY  # skin and what is painted on it: lips, brows, beard, short hair, clothes
+    EYE = 1 + EYE  # the whole eyeball: white, iris, pupil
+    LASH = 1 + LASH
+    TEETH = 1 + TEETH
+    TONGUE = 1 + TONGUE
+    HAIR = 1 + HAIR  # long hair only, which is a surface of its own
+
+
 class FaceGeometry:
-    """Shape of one person without colours: all that correspondence needs; worth keeping."""
+    """Shape of one person without colours: all that these labels need; worth keeping."""
 
     def __init__(self, head: Head, identity_seed: int) -> None:
         self.head = head
@@ -33,6 +46,25 @@ class CroppedFrame(NamedTuple):
     arkit: Float[np.ndarray, "52"]
     pose: Float[np.ndarray, "6"]
     box: Sequence[float | int]  # x0, y0, side in raw pixels
+
+
+def part_mask(
+    geometry: FaceGeometry, camera: Camera, frame: CroppedFrame, resolution: int
+) -> UInt8[np.ndarray, "resolution resolution"]:
+    """The `Part` that the centre of each pixel of a crop shows.
+
+    Args:
+        geometry: the person of the frame.
+        camera: of the raw frame.
+        frame: labels and crop.
+        resolution: pixels, side of the crop.
+    """
+    head, shape = geometry.head, geometry.shape
+    vertices = pose_vertices(head, shape, frame.arkit, frame.pose)
+    screen = camera.project(vertices, resolution, frame.box)
+    ids, _ = _nearest(screen, shape.triangles, resolution)
+    parts = 1 + head.material[shape.kept][ids]
+    return np.where(ids < 0, Part.BACKGROUND, parts).astype(np.uint8)
 
 
 def correspondence(
@@ -65,11 +97,8 @@ def correspondence(
     driver_screen = camera.project(driver_vertices, resolution, driver.box)
     fine = resolution * DEPTH_FINENESS
     source_screen = camera.project(source_vertices, fine, source.box)
-    driver_ids = np.empty((resolution, resolution), np.int32)
-    rasterise(driver_screen, shape.triangles, driver_ids, np.empty(driver_ids.shape, np.float32))
-    source_ids = np.empty((fine, fine), np.int32)
-    source_nearness = np.empty((fine, fine), np.float32)
-    rasterise(source_screen, shape.triangles, source_ids, source_nearness)
+    driver_ids, _ = _nearest(driver_screen, shape.triangles, resolution)
+    source_ids, source_nearness = _nearest(source_screen, shape.triangles, fine)
     flow = np.zeros((resolution, resolution, 2), np.float32)
     valid = np.zeros((resolution, resolution), np.bool_)
     _trace(driver_screen, source_screen, shape.triangles, driver_ids, source_nearness, flow, valid)
@@ -79,6 +108,16 @@ def correspondence(
         flow[wall] = np.stack(np.meshgrid(line, line), axis=-1)[wall]
         valid |= wall
     return flow, valid
+
+
+def _nearest(
+    screen: Float[np.ndarray, "vertices 3"], triangles: Int[np.ndarray, "triangles 3"], side: int
+) -> tuple[Int[np.ndarray, "side side"], Float[np.ndarray, "side side"]]:
+    """Triangle that each pixel shows, -1 for none, and its nearness."""
+    ids = np.empty((side, side), np.int32)
+    nearness = np.empty((side, side), np.float32)
+    rasterise(screen, triangles, ids, nearness)
+    return ids, nearness
 
 
 @no_type_check

@@ -91,12 +91,6 @@ class Renderer:
         landmarks = self.camera.project(vertices[list(LANDMARK_VERTICES)])[:, :2]
         return picture, landmarks
 
-    def parts(self, person: Person) -> UInt8[np.ndarray, "rows rows"]:
-        """Part mask of the last frame, one value a sample: 0 background, 1 + material else."""
-        material = self.head.material[person.shape.kept]
-        parts = np.where(self.triangle_ids < 0, 0, material[self.triangle_ids] + 1)
-        return parts.astype(np.uint8)
-
     def _shadow(
         self, vertices: Float[np.ndarray, "vertices 3"], shape: Shape, light: Light
     ) -> Shadow:
