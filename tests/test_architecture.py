@@ -136,7 +136,8 @@ state = t.start(config, (0.0, 0.99), 0)
 frames = torch.zeros(2, 3, 64, 64)
 phase = t.Phase(name="p", steps=1, learning_rate=1e-3, final_learning_rate=1e-3,
                 discriminator_learning_rate=0.0, penalty=0.0, weights={"reconstruction": 1.0})
-print(t.train_step(state, t.Batch(frames, frames, frames, torch.ones(2, dtype=torch.bool)), [phase], decay=0.9, bfloat16=False))
+batch = t.Batch(frames, frames, frames, torch.ones(2, dtype=torch.bool))
+print(t.train_step(state, batch, [phase], decay=0.9, bfloat16=False))
 """
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
