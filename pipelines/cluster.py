@@ -21,6 +21,8 @@ QUIET = {
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
+# Without this Ray replaces a node address of 127.0.0.1 by the machine's outer one.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 OBJECT_STORE_BYTES = 256 * 2**20
 
 
@@ -97,11 +99,11 @@ def start_ray() -> Cluster:
 
     One worker per GPU, or one per core where there is none; FIXTALK_WORKERS lowers that.
     """
-    for name, value in QUIET.items():
+    is_local = not os.environ.get("RAY_ADDRESS")
+    for name, value in (QUIET | (LOOPBACK if is_local else {})).items():
         os.environ.setdefault(name, value)
     import ray
 
-    is_local = not os.environ.get("RAY_ADDRESS")
     if is_local:
         ray.init(
             address="local",

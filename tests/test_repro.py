@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -14,15 +16,24 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import smoke  # noqa: E402 - lies beside the package, not in it
 
 
-def test_smoke_run_ends_with_a_leaderboard_and_the_next_runs_nothing(tmp_path, monkeypatch):
+REPRO = [sys.executable, "-m", "dvc", "repro"]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A copy of this project with tiny parameters and all cores of the machine."""
     monkeypatch.delenv("FIXTALK_WORKERS", raising=False)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     smoke.copy_checkout(tmp_path)
     smoke.shrink_params(tmp_path / "params.yaml")
+    return tmp_path
 
-    smoke.run(tmp_path)
 
-    results = tmp_path / "results"
+@pytest.mark.timeout(900)
+def test_smoke_run_ends_with_a_leaderboard_and_the_next_runs_nothing(checkout):
+    smoke.run(checkout)
+
+    results = checkout / "results"
     board = pd.read_csv(results / "leaderboard.csv")
     assert set(board["system"]) == {"copy_source", "edtalk"}
     assert set(board["protocol"]) == {"self", "cross"}
@@ -30,9 +41,30 @@ def test_smoke_run_ends_with_a_leaderboard_and_the_next_runs_nothing(tmp_path, m
     assert (results / "contact_sheet.png").is_file()
     metrics = json.loads((results / "edtalk" / "metrics.json").read_text())
     assert metrics["self"]["pairs"] == 4
-    assert (tmp_path / "mlflow.db").is_file()
+    assert (checkout / "mlflow.db").is_file()
 
-    command = [sys.executable, "-m", "dvc", "repro"]
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    again = subprocess.run(REPRO, cwd=checkout, capture_output=True, text=True, check=True)
     assert "Running stage" not in again.stdout
     assert "up to date" in again.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_killed_again_and_again_it_ends_with_the_same_numbers(checkout):
+    smoke.run(checkout)
+    metrics = checkout / "results" / "edtalk" / "metrics.json"
+    undisturbed = metrics.read_text()
+    for made in ("data", "models/edtalk", "checkpoints", "results"):
+        subprocess.run(["rm", "-rf", str(checkout / made)], check=True)
+    subprocess.run(["rm", "-rf", ".dvc/cache", "dvc.lock"], cwd=checkout, check=True)
+
+    for seconds in (12, 30, 45, 60):
+        run = subprocess.Popen(REPRO, cwd=checkout, start_new_session=True)
+        try:
+            run.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+    smoke.run(checkout)
+
+    assert metrics.read_text() == undisturbed
