@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "fixtalk"
 KEY_TAG = "fixtalk.key"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI takes it for an agent
 TABLES_TAG = "mlflow.loggedArtifacts"  # where the MLflow UI looks for tables
 PARAMS_PER_BATCH = 100  # MLflow's limit
 LONGEST_VALUE = 6000  # characters, MLflow's limit
@@ -218,7 +219,7 @@ def provenance(stage: str) -> dict[str, str]:
     """Tags that lead from a number to the code and inputs of the stage that made it."""
     lock = Path("dvc.lock")
     digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none"
-    status = _git("status", "--porcelain")
+    status = _git("status", "--porcelain", "--untracked-files=no")
     return {
         f"{stage}.git_commit": _git("rev-parse", "HEAD") or "unknown",
         f"{stage}.git_dirty": "unknown" if status is None else str(bool(status)).lower(),
@@ -257,7 +258,7 @@ def _experiment(client: "MlflowClient", uri: str) -> str:
         database = Path(uri.removeprefix("sqlite:///")).resolve()
         artifacts = (database.parent / "mlartifacts").as_uri()
     try:
-        return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        return client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=KIND)
     except MlflowException:
         known = client.get_experiment_by_name(EXPERIMENT)
         if known is None:
