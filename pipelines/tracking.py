@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "fixtalk"
 KEY_TAG = "fixtalk.key"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI takes it for an agent
 TABLES_TAG = "mlflow.loggedArtifacts"  # where the MLflow UI looks for tables
 PARAMS_PER_BATCH = 100  # MLflow's limit
 LONGEST_VALUE = 6000  # characters, MLflow's limit
@@ -258,7 +257,7 @@ def _experiment(client: "MlflowClient", uri: str) -> str:
         database = Path(uri.removeprefix("sqlite:///")).resolve()
         artifacts = (database.parent / "mlartifacts").as_uri()
     try:
-        return client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=KIND)
+        return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
     except MlflowException:
         known = client.get_experiment_by_name(EXPERIMENT)
         if known is None:

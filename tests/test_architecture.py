@@ -13,7 +13,7 @@ PACKAGES = ("fixtalk", "metrics", "pipelines")
 SOURCES = sorted(p for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
 STAGES = ("download", "crop", "train", "generate", "score", "leaderboard")
 FENCES = {
-    "ray": {f"pipelines/{name}.py" for name in ("cluster", "crop", "train", "generate", "score")},
+    "ray": {"pipelines/cluster.py", "pipelines/train.py"},
     "mlflow": {"pipelines/tracking.py"},
     "dvc": set(),
     "argparse": set(),
@@ -59,6 +59,7 @@ def test_source_file_keeps_to_the_plan(path):
     for library, allowed in FENCES.items():
         assert library not in roots or me in allowed, f"{me} imports {library}"
     assert len(path.read_text().splitlines()) <= 300
+    assert path.stem != "base"
     assert not any(word in path.stem for word in ("util", "helper", "common", "misc", "manager"))
 
 
@@ -147,10 +148,15 @@ print(t.train_step(state, batch, [phase], decay=0.9, bfloat16=False))
 
 
 def test_importing_does_nothing():
+    modules = [
+        str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
+        for path in SOURCES
+        if path.name != "__init__.py"
+    ]
     code = (
-        "import sys, os, pathlib\n"
+        "import sys, os, importlib\n"
         "before = set(os.listdir('.'))\n"
-        "import fixtalk, metrics, pipelines.cluster, pipelines.tracking, pipelines.config\n"
+        f"for name in {modules}: importlib.import_module(name)\n"
         "heavy = {'ray', 'mlflow', 'torchvision', 'facenet_pytorch'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "assert set(os.listdir('.')) == before\n"
