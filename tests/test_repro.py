@@ -50,10 +50,9 @@ def test_smoke_run_ends_with_a_leaderboard_and_the_next_runs_nothing(checkout):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_killed_again_and_again_it_ends_with_the_same_numbers(checkout):
+def test_killed_again_and_again_it_ends_with_the_same_leaderboard(checkout):
     smoke.run(checkout)
-    metrics = checkout / "results" / "edtalk" / "metrics.json"
-    undisturbed = metrics.read_text()
+    undisturbed = pd.read_csv(checkout / "results" / "leaderboard.csv")
     for made in ("data", "models/edtalk", "checkpoints", "results", ".dvc/cache"):
         shutil.rmtree(checkout / made)
     (checkout / "dvc.lock").unlink()
@@ -67,4 +66,9 @@ def test_killed_again_and_again_it_ends_with_the_same_numbers(checkout):
             run.wait()
     smoke.run(checkout)
 
-    assert metrics.read_text() == undisturbed
+    # not bit for bit: rarely x264 writes other bytes for equal frames (docs/LOG.md)
+    board = pd.read_csv(checkout / "results" / "leaderboard.csv")
+    columns = ["protocol", "system", "pairs", "people", "frames"]
+    pd.testing.assert_frame_equal(board[columns], undisturbed[columns])
+    assert (board["psnr"] - undisturbed["psnr"]).abs().max() < 0.1
+    assert (board["ssim"] - undisturbed["ssim"]).abs().max() < 0.01

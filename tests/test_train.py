@@ -22,7 +22,7 @@ from pipelines.config import load_config
 from pipelines.train import TrainConfig, inputs_hash, train
 
 ROOT = Path(__file__).parent.parent
-STEPS = 30
+STEPS = 120  # many more than are done before a kill arrives
 FRAMES = 12
 
 
