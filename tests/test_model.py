@@ -9,23 +9,13 @@ from torch.nn import functional as F
 from fixtalk.checkpoint import load_checkpoint, save_checkpoint
 from fixtalk.layers import Blur, ModulatedConv, Upsample
 from fixtalk.model import FixTalk, ModelConfig
-
-CONFIG = ModelConfig(
-    resolution=64,
-    width=0.03125,
-    widest=16,
-    latent=64,
-    lips=6,
-    poses=4,
-    expressions=3,
-    align_corners=True,
-)
+from tests.conftest import TINY
 
 
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return FixTalk(CONFIG).eval()
+    return FixTalk(TINY).eval()
 
 
 def frames(count, side=64, seed=0):
@@ -34,7 +24,7 @@ def frames(count, side=64, seed=0):
 
 @pytest.mark.parametrize("resolution", [64, 128, 256, 512])
 def test_frames_keep_their_resolution(resolution):
-    model = FixTalk(dataclasses.replace(CONFIG, resolution=resolution, width=0.0078125))
+    model = FixTalk(dataclasses.replace(TINY, resolution=resolution, width=0.0078125))
 
     with torch.inference_mode():
         fake = model.animate(
@@ -114,7 +104,7 @@ def test_checkpoint_returns_the_same_model(model, tmp_path):
 
     loaded = load_checkpoint(tmp_path)
 
-    assert loaded.config == CONFIG
+    assert loaded.config == TINY
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
 
