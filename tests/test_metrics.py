@@ -1,14 +1,11 @@
 """Metrics: numbers of independent peers, and laws that hold for every input."""
 
-import hashlib
 import json
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from metrics import (
@@ -21,6 +18,7 @@ from metrics import (
     psnr,
     ssim,
 )
+from tests.pictures import as_clip, reference, variant
 
 GOLDEN = Path(__file__).parent / "golden"
 IMAGE_METRICS = ["psnr", "ssim", "ssim_gaussian"]
@@ -28,14 +26,6 @@ IMAGE_METRICS = ["psnr", "ssim", "ssim_gaussian"]
 
 def load(name):
     return json.loads((GOLDEN / name).read_text(encoding="utf-8"))
-
-
-@pytest.fixture
-def unchecked():
-    """What users meet: metrics without the type checker that the tests switch on."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture
@@ -50,35 +40,11 @@ def noisy(frames, strength, seed=1):
     return (frames + noise).round().clamp(0, 255).to(torch.uint8)
 
 
-def degrade(reference, recipe):
-    wide = reference.astype(np.float64)
-    if "blur_sigma" in recipe:
-        sigma = [recipe["blur_sigma"]] * 2 + [0] * (reference.ndim - 2)
-        return np.rint(gaussian_filter(wide, sigma, mode="reflect")).astype(np.uint8)
-    if "noise_seed" in recipe:
-        noise = np.random.default_rng(recipe["noise_seed"]).normal(0, 12, reference.shape)
-        return np.clip(np.rint(wide + noise), 0, 255).astype(np.uint8)
-    if "roll" in recipe:
-        return np.roll(reference, recipe["roll"], axis=(0, 1))
-    numerator, denominator, offset = recipe["gain"]
-    scaled = reference.astype(np.int32) * numerator // denominator + offset
-    return np.clip(scaled, 0, 255).astype(np.uint8)
-
-
-def as_clip(image):
-    colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
-    return torch.from_numpy(np.ascontiguousarray(colour)).permute(2, 0, 1)[None]
-
-
 @pytest.mark.parametrize(
     "case", load("image.json")["cases"], ids=lambda case: f"{case['image']}-{case['recipe']}"
 )
 def test_image_metrics_equal_scikit_image(case):
-    top, left = case["crop_yx"]
-    reference = getattr(data, case["image"])()[top : top + 224, left : left + 224]
-    variant = degrade(reference, case["recipe"])
-    assert hashlib.sha256(variant.tobytes()).hexdigest() == case["sha256"], "recipe changed"
-    fake, real = as_clip(variant), as_clip(reference)
+    fake, real = as_clip(variant(case)), as_clip(reference(case))
 
     values = [psnr(fake, real), ssim(fake, real), ssim(fake, real, "gaussian")]
 
