@@ -1,4 +1,4 @@
-"""Facial points of two clips → how far apart they are; detector probabilities → faces found."""
+"""Facial points → how far apart two clips are, how shaky one is; detections → faces found."""
 
 from typing import Literal
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from metrics.inputs import check_numbers
 
 REGIONS = {"face": slice(0, 68), "mouth": slice(48, 68)}  # iBUG order
+EYES = (slice(36, 42), slice(42, 48))
 
 
 def landmark_distance(
@@ -37,10 +38,73 @@ def landmark_distance(
     if region not in REGIONS:
         raise ValueError(f"region={region!r}: expected one of {', '.join(REGIONS)}")
     check_numbers(fake=fake, real=real)
-    if fake.shape[1:] != (68, 2):
-        raise ValueError(f"expected (frames, 68, 2), got {tuple(fake.shape)}")
+    _check_ibug(fake)
     points = REGIONS[region]
     return point_distance(fake[:, points], real[:, points], centre)
+
+
+def normalised_landmark_distance(
+    fake: Float[Tensor, "frames 68 2"],
+    real: Float[Tensor, "frames 68 2"],
+    region: Literal["face", "mouth"] = "face",
+) -> Float[Tensor, " frames"]:
+    """Mean distance of the iBUG points in inter-ocular distances of the truth; lower is better.
+
+    Nothing is centred: a shifted face counts as wrong. Independent of the resolution, hence not
+    comparable with the pixels of `landmark_distance`. A true face with both eyes in one place has
+    no scale: its frame is `nan`.
+
+    Args:
+        fake: points of the generated frames.
+        real: points of the ground truth, aligned one to one with `fake`.
+        region: "face" for all points, "mouth" for points 48-67.
+
+    Raises:
+        ValueError: shapes differ or are not (frames, 68, 2), no frame, or NaN.
+
+    Source: normalised mean error of 300-W (Sagonas et al. 2013), between the centres of the eyes;
+        equal to 1e-9 (tests/golden/landmarks.json).
+    """
+    distance = landmark_distance(fake, real, region, centre=False)
+    scale = interocular_distance(real)
+    return torch.where(scale > 0, distance / scale, torch.nan)
+
+
+def interocular_distance(points: Float[Tensor, "frames 68 2"]) -> Float[Tensor, " frames"]:
+    """Distance between the centres of the eyes of each frame, in pixels; a scale, not a score.
+
+    The centre is the mean of an eye's six points. Measures between the outer corners are longer.
+
+    Raises:
+        ValueError: not (frames, 68, 2), no frame, or NaN.
+
+    Source: iBUG points 36-41 and 42-47, as drawn by Sagonas et al. 2013.
+    """
+    check_numbers(points=points)
+    _check_ibug(points)
+    right, left = (points[:, eye].double().mean(dim=1) for eye in EYES)
+    return (left - right).norm(dim=-1)
+
+
+def jitter(points: Float[Tensor, "frames points 2"]) -> Float[Tensor, " frames"]:
+    """Mean size of the points' second difference in time, in pixels per frame²; lower is better.
+
+    Still or steadily moving points score 0. The first and last frame have one neighbour only and
+    are `nan`. True speech is not 0: read it beside the value of the true frames.
+
+    Args:
+        points: any set of facial points, every frame of the clip in order; `nan` where no face
+            was found, which makes that frame and its neighbours `nan`.
+
+    Raises:
+        ValueError: no frame.
+
+    Source: discrete acceleration of the points, x[t-1] - 2x[t] + x[t+1], defined by this project.
+    """
+    check_numbers(points=points.nan_to_num())
+    values = points.new_full((len(points),), torch.nan, dtype=torch.float64)
+    values[1:-1] = points.double().diff(n=2, dim=0).norm(dim=-1).mean(dim=-1)
+    return values
 
 
 def point_distance(
@@ -84,6 +148,9 @@ def face_found(
     Source: share of frames scored, as THEval and EAT report beside their distances.
     """
     check_numbers(probabilities=probabilities)
-    if probabilities.numel() == 0:
-        raise ValueError("probabilities are empty: a clip without frames has no share")
     return (probabilities > min_probability).to(torch.float64)
+
+
+def _check_ibug(points: Tensor) -> None:
+    if points.shape[1:] != (68, 2):
+        raise ValueError(f"expected (frames, 68, 2), got {tuple(points.shape)}")
