@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
@@ -32,6 +33,14 @@ def real_clips():
     if not (folder / "real").is_dir():
         pytest.skip(f"no real clips at {folder / 'real'}: set FIXTALK_SHARED")
     return folder / "real"
+
+
+@pytest.fixture
+def unchecked():
+    """What users meet: metrics without the type checker that the tests switch on."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture
