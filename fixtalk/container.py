@@ -17,6 +17,7 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 MAX_PIXELS = 8192 * 4608  # of one picture: more is a decompression bomb, not a face
 MAX_SECONDS = 6 * 3600
 FORMATS = "mov,mp4,m4a,3gp,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,h264,hevc,yuv4mpegpipe"
+SOUND_FORMATS = FORMATS + ",wav,mp3,flac,aac"
 
 Video = Path | str | bytes
 
@@ -39,29 +40,40 @@ def open_video(video: Video) -> Iterator[tuple[Any, Any]]:
     Raises:
         MediaError: it cannot be opened, or reading it fails inside the `with` block.
     """
-    name = name_of(video)
-    if isinstance(video, bytes):
-        length, source = len(video), BytesIO(video)
+    with open_media(video, FORMATS) as container:
+        yield container, _single_thread(container, name_of(video))
+
+
+@contextmanager
+def open_media(media: Video, formats: str) -> Iterator[Any]:
+    """The container of a video or sound file of one of the formats, local bytes only.
+
+    Raises:
+        MediaError: it cannot be opened, or reading it fails inside the `with` block.
+    """
+    name = name_of(media)
+    if isinstance(media, bytes):
+        length, source = len(media), BytesIO(media)
     else:
-        if not Path(video).is_file():
+        if not Path(media).is_file():
             raise MediaError(
                 f"{name}: not found; check the path or run the download stage", "not found"
             )
-        length, source = Path(video).stat().st_size, str(Path(video).resolve())
+        length, source = Path(media).stat().st_size, str(Path(media).resolve())
     if not length:
         raise MediaError(f"{name}: empty file (0 bytes); fetch it again", "empty")
     # The white lists keep playlists from opening other files or addresses.
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    options = {"protocol_whitelist": "file", "format_whitelist": formats}
     try:
         container = av.open(source, options=options, metadata_errors="ignore")
     except av.FFmpegError as error:
         raise MediaError(
-            f"{name}: not a readable video of {length} bytes ({error.strerror}); "
-            "fetch it again or convert it to mp4"
+            f"{name}: not a readable video or sound file of {length} bytes ({error.strerror}); "
+            "fetch it again or convert it to mp4 or wav"
         ) from None
     try:
         with container:
-            yield container, _single_thread(container, name)
+            yield container
     except av.FFmpegError as error:
         raise MediaError(f"{name}: damaged ({error.strerror}); fetch it again") from None
 

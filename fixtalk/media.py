@@ -61,6 +61,7 @@ class VideoInfo:
     frames: int
     duration_seconds: float
     has_audio: bool
+    codec: str
 
 
 def to_uint8(frames: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
@@ -90,6 +91,7 @@ def probe(video: Video) -> VideoInfo:
             frames=stream.frames or round(seconds * fps),
             duration_seconds=float(seconds),
             has_audio=bool(container.streams.audio),
+            codec=stream.codec_context.name,
         )
 
 

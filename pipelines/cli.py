@@ -1,4 +1,4 @@
-"""`fixtalk` command line → leaderboard on screen, health of the installation."""
+"""`fixtalk` command line → leaderboard on screen, health of the installation, judges' weights."""
 
 import importlib.metadata
 import shutil
@@ -9,6 +9,12 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+weights = typer.Typer(
+    no_args_is_help=True, help="Published networks that judge: list, fetch, verify."
+)
+app.add_typer(weights, name="weights")
+WEIGHTS = Path("models/weights")
+WeightsFolder = Annotated[Path, typer.Option("--folder", help="where the weights lie")]
 DISK_GB = 5  # what `make repro` leaves room for
 WATCHED = ("torch", "torchvision", "ray", "mlflow", "dvc", "av", "numba", "facenet-pytorch")
 
@@ -29,12 +35,85 @@ def leaderboard(
 
 
 @app.command()
+def score(
+    generated: Annotated[Path, typer.Option(help="folder of the system's videos")],
+    reference: Annotated[Path, typer.Option(help="folder of the true videos, equal names")],
+    out: Annotated[Path, typer.Option(help="folder for table, numbers and report")],
+    audio: Annotated[Path | None, typer.Option(help="folder of sounds, equal names")] = None,
+    protocol: Annotated[str, typer.Option(help="full (HDTF's table) or eat128 (MEAD's)")] = "full",
+    weights_folder: WeightsFolder = WEIGHTS,
+    judges: Annotated[
+        Path | None, typer.Option(help="also ask the project's own judges (rendered people only)")
+    ] = None,
+) -> None:
+    """Score any system's videos against references, matched by name; no training needed."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from fixtalk.media import MediaError
+    from pipelines.compare import compare
+    from pipelines.matching import CompareError
+    from pipelines.weights import WeightsError
+
+    try:
+        report = compare(generated, reference, out, preset=protocol, weights=weights_folder,
+                         audio=audio, judges=judges)  # fmt: skip
+    except (CompareError, MediaError, WeightsError, FileNotFoundError) as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+    Console().print(Markdown(report))
+    typer.echo(f"written: {out}/report.md, metrics.json, scores.parquet, coverage.json")
+
+
+@app.command()
 def doctor() -> None:
     """Check what the pipeline needs on this machine; exit 1 if something is missing."""
     checks = [_python(), *map(_package, WATCHED), _speech(), _detector(), _disk(), _device()]
     for good, line in checks:
         typer.echo(f"{'ok  ' if good else 'FAIL'} {line}")
     if not all(good for good, _ in checks):
+        raise typer.Exit(1)
+
+
+@weights.command("list")
+def list_weights(folder: WeightsFolder = WEIGHTS) -> None:
+    """Show what there is, under which licence, and what is here already."""
+    from metrics.weights import OFFICIAL
+
+    for name, entry in OFFICIAL.items():
+        here = "here" if (folder / entry.file).is_file() else "not fetched"
+        typer.echo(f"{name}: {here}\n  for      {entry.purpose}\n  licence  {entry.licence}")
+        typer.echo(f"  sha256   {entry.sha256 or 'none published'}\n  from     {entry.url}")
+
+
+@weights.command()
+def fetch(
+    name: str,
+    folder: WeightsFolder = WEIGHTS,
+    accept_licence: Annotated[bool, typer.Option("--accept-licence")] = False,
+    source: Annotated[Path | None, typer.Option("--from", help="copy this file instead")] = None,
+) -> None:
+    """Download the weights of one network, or copy them, and check them."""
+    from pipelines import weights as store
+
+    try:
+        found = store.fetch(name, folder, accept_licence, source)
+    except store.WeightsError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{found.path}: {found.status}, sha256 {found.sha256}")
+
+
+@weights.command()
+def verify(folder: WeightsFolder = WEIGHTS) -> None:
+    """Check what is here against the published checksums; exit 1 if something is wrong."""
+    from pipelines import weights as store
+
+    rows = store.verify(folder)
+    for row in rows:
+        found = f", sha256 {row.sha256}" if row.is_good else ""
+        typer.echo(f"{row.name:12} {row.status}{found}")
+    if any(not row.is_good and row.status != "missing" for row in rows):
         raise typer.Exit(1)
 
 

@@ -1,6 +1,7 @@
 """Work items → results in order on all cores; and the Ray session that training runs in."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
@@ -70,9 +71,9 @@ def map_parallel(
         workers, mp_context=get_context("spawn"), initializer=_end_with_parent
     )
     try:
-        futures = [pool.submit(function, item) for item in items]
-        for future in track(futures, description=description):
-            yield future.result()
+        futures = deque(pool.submit(function, item) for item in items)
+        for _ in track(range(len(items)), description=description):
+            yield futures.popleft().result()  # a result is not kept once it is handed on
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

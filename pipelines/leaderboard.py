@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,13 @@ import pandas as pd
 from pydantic import Field
 
 from fixtalk.sheet import picture_sheet, read_picture, write_picture
-from metrics import METRICS, Metric
+from metrics.catalogue import GROUPS, METRICS, is_column, metric_of
 from pipelines import tracking
 from pipelines.config import StageConfig, load_config
 from pipelines.files import read_table, write_text
+from pipelines.report import FLOOR, TRUTH, columns_of, heading, judge_lines, place, table_lines
 
-FLOOR = "copy_source"
-RESAMPLES = 2000
-SEED = 0
 WITH_INTERVAL = ("psnr", "ssim")
-DIGITS = {"dB": 2, "px of 128": 2, "1": 3}
-ARROWS = {True: "↑", False: "↓", None: "→0"}
 BLANK = 230  # grey of a picture that a system does not have
 
 
@@ -43,6 +39,7 @@ class System:
     means: dict[str, dict[str, Any]]
     scores: pd.DataFrame
     protocols: dict[str, dict[str, Any]]
+    judges: dict[str, Any]
 
 
 def leaderboard(config: LeaderboardConfig, systems: Sequence[Path], out: Path) -> None:
@@ -71,22 +68,6 @@ def leaderboard(config: LeaderboardConfig, systems: Sequence[Path], out: Path) -
         _log(board, table, out)
 
 
-def person_interval(scores: pd.DataFrame) -> tuple[float, float] | None:
-    """95 % interval of the mean of `value`, people drawn with replacement; None for one person.
-
-    Frames and clips of a person are alike: drawing them one by one would make the interval
-    several times too narrow.
-    """
-    finite = scores[np.isfinite(scores["value"].astype(float))]
-    groups = finite.groupby("person")["value"].agg(["sum", "count"]).astype(float)
-    if len(groups) < 2:
-        return None
-    draws = np.random.default_rng(SEED).integers(len(groups), size=(RESAMPLES, len(groups)))
-    sums, counts = (groups[name].to_numpy()[draws].sum(axis=1) for name in ("sum", "count"))
-    low, high = np.percentile(sums / counts, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def _read(folder: Path) -> System:
     for name in ("metrics.json", "scores.parquet"):
         if not (folder / name).is_file():
@@ -94,7 +75,7 @@ def _read(folder: Path) -> System:
     scores, facts = read_table(folder / "scores.parquet")
     means = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     name, dataset, key = (facts[field] for field in ("system", "dataset", "key"))
-    return System(name, dataset, key, folder, means, scores, facts["protocols"])
+    return System(name, dataset, key, folder, means, scores, facts["protocols"], facts["judges"])
 
 
 def _rows(board: System) -> list[dict[str, Any]]:
@@ -105,12 +86,14 @@ def _rows(board: System) -> list[dict[str, Any]]:
             continue
         row = {name: means[name] for name in ("protocol_id", "pairs", "people", "frames")}
         row = {"protocol": protocol, "system": board.name, **row}
-        for metric in METRICS:
-            row[metric] = means[metric]
-            if metric in WITH_INTERVAL:
-                chosen = (board.scores.protocol == protocol) & (board.scores.metric == metric)
-                interval = person_interval(board.scores[chosen])
-                row[f"{metric}_low"], row[f"{metric}_high"] = interval or (None, None)
+        for name in filter(is_column, means):
+            row[name] = means[name]
+            row[f"{name}_id"] = means["ids"].get(name)
+            if name in WITH_INTERVAL:
+                row[f"{name}_low"], row[f"{name}_high"] = (
+                    means[f"{name}_low"],
+                    means[f"{name}_high"],
+                )
         rows.append(row)
     return rows
 
@@ -118,92 +101,81 @@ def _rows(board: System) -> list[dict[str, Any]]:
 def _markdown(boards: Sequence[System], table: pd.DataFrame) -> str:
     lines = ["# Leaderboard", ""]
     for (protocol, protocol_id), rows in table.groupby(["protocol", "protocol_id"], sort=False):
-        about = next(
-            board.protocols[protocol]
+        board = next(
+            board
             for board in boards
             if board.means.get(protocol, {}).get("protocol_id") == protocol_id
         )
+        about = board.protocols[protocol]
         lines += [
             f"## {protocol} (protocol {protocol_id})", "",
             f"{about['resolution']} px, {about['colour']}, {about['codec']} video; "
-            f"{about['detector']} in every {about['detect_every']}th frame; "
-            f"means {about['aggregation']}.",
-            "", *_table_lines(rows), "",
+            f"{about['detector']}; faces and people in every {about['detect_every']}th frame; "
+            "means of frames, then of pairs.",
+            "",
         ]  # fmt: skip
+        rows = pd.concat([rows, _truth_row(board.means[protocol])], ignore_index=True)
+        for group, names in GROUPS.items():
+            columns = columns_of(rows, names)
+            if columns:
+                lines += [f"### {group.capitalize()}", "", *table_lines(rows, columns), ""]
     return "\n".join([*lines, *_footer(boards, table)]) + "\n"
 
 
-def _table_lines(rows: pd.DataFrame) -> list[str]:
-    shown = [name for name in METRICS if rows[name].notna().any()]
-    heads, columns = ["system"], [rows["system"].tolist()]
-    for name in shown:
-        heads.append(f"{name} {ARROWS[METRICS[name].higher_is_better]}{_unit(METRICS[name])}")
-        columns.append(_cells(name, rows))
-        if name == "psnr" and FLOOR in set(rows["system"]):
-            heads.append(f"Δ {FLOOR} (dB)")
-            gains = rows["psnr_over_floor"]
-            columns.append(["–" if np.isnan(gain) else f"{gain:+.2f}" for gain in gains])
-    for name in ("pairs", "people"):
-        heads.append(name)
-        columns.append([str(count) for count in rows[name]])
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *zip(*columns, strict=True)]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _cells(name: str, rows: pd.DataFrame) -> list[str]:
-    """Values of a column, the best in bold, with their interval where there is one."""
-    digits, values = DIGITS[METRICS[name].unit], rows[name].astype(float)
-    best = _best(METRICS[name], values) if values.nunique() > 1 else None
-    cells = []
-    for index, value in values.items():
-        cell = "–" if np.isnan(value) else f"{value:.{digits}f}"
-        cell = f"**{cell}**" if value == best else cell
-        if name in WITH_INTERVAL and pd.notna(rows.at[index, f"{name}_low"]):
-            low, high = rows.at[index, f"{name}_low"], rows.at[index, f"{name}_high"]
-            cell += f" [{low:.{digits}f}, {high:.{digits}f}]"
-        cells.append(cell)
-    return cells
-
-
-def _best(metric: Metric, values: pd.Series) -> float:
-    if metric.higher_is_better is None:
-        return float(values[values.abs().idxmin()])
-    return float(values.max() if metric.higher_is_better else values.min())
+def _truth_row(means: Mapping[str, Any]) -> pd.DataFrame:
+    """What the true clips score by themselves: the ceiling of a judge, the look of real frames."""
+    row = {"system": TRUTH, "pairs": means["pairs"], "people": means["people"]}
+    names = [name for name in METRICS if means.get(f"{name}_truth") is not None]
+    row |= {name: means[f"{name}_truth"] for name in names}
+    return pd.DataFrame([row | {f"{name}_id": means["ids"][name] for name in names}])
 
 
 def _footer(boards: Sequence[System], table: pd.DataFrame) -> list[str]:
     lines = ["## How to read", ""]
-    for name in METRICS:
+    for name in sorted(filter(is_column, table.columns), key=place):
         if table[name].notna().any():
-            metric = METRICS[name]
-            arrow = ARROWS[metric.higher_is_better]
-            lines.append(f"- `{name}` {arrow}{_unit(metric)}: {metric.meaning}. {metric.source}.")
+            lines.append(f"- `{heading(name)}`: {metric_of(name).meaning}. "
+                         f"{metric_of(name).source}.")  # fmt: skip
     lines += [
         f"- `{FLOOR}` repeats the source frame: the floor that a model has to beat.",
-        f"- In brackets: 95 % interval of the mean, {RESAMPLES} draws of people. Two systems with "
+        f"- `{TRUTH}` is what the true clips score themselves: a judge's ceiling.",
+        "- In brackets: 95 % interval of the mean, people drawn with replacement. Two systems with "
         "overlapping intervals may still differ: they are scored on the same pairs.",
         "- `–` has no value. Bold is best of its table. Tables of different protocol ids do not "
         "compare.",
     ]
-    notes: dict[str, None] = {}
+    judges = {name: judge for board in boards for name, judge in board.judges.items()}
+    notes: dict[str, None] = dict.fromkeys(judge_lines(judges))
     for board in boards:
-        for protocol, means in board.means.items():
-            if not means["pairs"]:
-                notes[f"- No `{protocol}` pairs for `{board.name}`: {means['reason']}."] = None
-            elif means["pairs"] < means["possible"]:
-                counts = f"{means['pairs']} of {means['possible']} possible pairs"
-                notes[f"- `{protocol}` shows {counts}, spread over people."] = None
-            for metric, reason in means.get("reasons", {}).items():
-                of_protocol = table[table["protocol"] == protocol]
-                whom = f" of `{board.name}`" if of_protocol[metric].notna().any() else ""
-                notes[f"- No `{metric}`{whom} in `{protocol}`: {reason}."] = None
-            for metric in METRICS:
-                count = means.get(f"{metric}_left_out", 0)
-                if count and means[metric] is not None:
-                    why = "identical to the truth" if metric == "psnr" else "that lack it"
-                    note = f"`{metric}` of `{board.name}` in `{protocol}` leaves out {count} frames"
-                    notes[f"- {note} {why}."] = None
+        notes |= dict.fromkeys(_notes(board, table))
     return lines + list(notes)
+
+
+def _notes(board: System, table: pd.DataFrame) -> Iterator[str]:
+    """What a reader of a system's rows should know: what is missing, left out or doubtful."""
+    for protocol, means in board.means.items():
+        if not means["pairs"]:
+            yield f"- No `{protocol}` pairs for `{board.name}`: {means['reason']}."
+            continue
+        if means["pairs"] < means["possible"]:
+            counts = f"{means['pairs']} of {means['possible']} possible pairs"
+            yield f"- `{protocol}` shows {counts}, spread over people."
+        yield from (f"- In `{protocol}`: {warning}." for warning in means["warnings"])
+        by_reason: dict[tuple[str, str], list[str]] = {}
+        for metric, reason in means["reasons"].items():
+            of_protocol = table[table["protocol"] == protocol]
+            has_rival = metric in table and of_protocol[metric].notna().any()
+            by_reason.setdefault((reason, f" of `{board.name}`" if has_rival else ""), []).append(
+                f"`{metric}`"
+            )
+        for (reason, whom), metrics in by_reason.items():
+            yield f"- No {', '.join(metrics)}{whom} in `{protocol}`: {reason}."
+        for metric in METRICS:
+            count = means.get(f"{metric}_left_out", 0)
+            if count and means[metric] is not None:
+                why = "identical to the truth" if metric == "psnr" else "that lack it"
+                note = f"`{metric}` of `{board.name}` in `{protocol}` leaves out {count} frames"
+                yield f"- {note} {why}."
 
 
 def _contact_sheet(boards: Sequence[System], people: int) -> np.ndarray:
@@ -258,17 +230,16 @@ def _log(board: System, table: pd.DataFrame, out: Path) -> None:
     tags = {"system": board.name, "dataset": board.dataset, **tracking.provenance("leaderboard")}
     with tracking.open_run(board.name, board.key, tags) as run:
         for row in table[table.system == board.name].to_dict("records"):
-            numbers = {name: row[name] for name in METRICS if pd.notna(row[name])}
-            run.log_metrics({f"{row['protocol']}.{name}": value for name, value in numbers.items()})
+            numbers = {name: row[name] for name in filter(is_column, row) if pd.notna(row[name])}
+            run.log_metrics(
+                {f"{row['protocol']}.{name.replace('@', '_at_')}": value
+                 for name, value in numbers.items()}
+            )  # fmt: skip
         run.log_table(table, "leaderboard")
         run.log_file(out / "leaderboard.md")
         run.log_file(out / "contact_sheet.png")
         for film in sorted((board.folder / "preview").glob("*/*.mp4")):
             run.log_file(film, f"videos/{film.parent.name}")
-
-
-def _unit(metric: Metric) -> str:
-    return "" if metric.unit == "1" else f" ({metric.unit})"
 
 
 def _order(protocol: str) -> int:

@@ -8,48 +8,59 @@ import pytest
 
 from fixtalk.media import write_video
 from fixtalk.sheet import read_picture, write_picture
-from metrics import METRICS
-from pipelines.files import write_table
-from pipelines.leaderboard import LeaderboardConfig, leaderboard, person_interval
-from pipelines.score import _write_means
+from metrics import METRICS, Protocol
+from pipelines.leaderboard import LeaderboardConfig, leaderboard
+from pipelines.measure import ClipScores
+from pipelines.summary import Totals, write_scores
 from pipelines.tracking import _client
 
 CONFIG = LeaderboardConfig(sheet_rows=4)
 PEOPLE = ("S000", "S001", "S002")
-PROTOCOLS = {
-    name: {"protocol": name, "resolution": 32, "colour": "rgb", "codec": "lossless",
-           "detector": "mtcnn", "detect_every": 5, "aggregation": "frame->pair->mean"}
-    for name in ("self", "cross")
-}  # fmt: skip
+POSSIBLE = {"self": 3, "cross": 3}
+JUDGES = {"identity": {"sha256": "f" * 64, "accuracy": {"verification_auc": 0.987, "people": 8}}}
 
 
-WHOLE = {name: {"pairs": 3, "possible": 3} for name in ("self", "cross")}
+def protocol(name, inputs):
+    return Protocol(
+        name=name, resolution="32x32", codec="lossless", detector="mtcnn", inputs=inputs
+    )
 
 
-def results(root, system, psnr, shade, ids=("aaa", "bbb"), coverage=WHOLE):
-    """A scored folder whose psnr are `psnr`, one a person, and whose generated frames are grey."""
-    folder = root / system
+def clip_scores(psnr, judges):
+    """PSNR and what follows from it; no other metric has a value."""
+    known = {"psnr": (psnr, None), "ssim": (psnr / 40, None), "leak_pixels": (0.5, None)}
+    known["csim_local"] = (psnr / 30, None)
+    known["acc_emo_local"] = (float(psnr > 23), 1.0)
     rows = []
-    for protocol, protocol_id in zip(("self", "cross"), ids, strict=True):
-        if not coverage[protocol]["pairs"]:
+    for name, metric in METRICS.items():
+        if metric.per != "set":
+            value, truth = known.get(name, (None, None))
+            reason = None if name in known else "not measured here"
+            rows.append({"metric": name, "value": value, "truth": truth, "frames": 5,
+                         "left_out": 0, "reason": reason})  # fmt: skip
+    features = np.random.default_rng(round(psnr)).normal(psnr, 1, (20, 4))
+    sets = {"efficientnet_lite0": (features, features - 1)}
+    return ClipScores(rows, sets, {"fid_inception": "no weights"}, judges)
+
+
+def results(root, system, psnr, shade, ids=("aaa", "bbb"), possible=POSSIBLE, empty=None, sha="1"):
+    """A scored folder whose psnr are `psnr`, one a person, and whose generated frames are grey."""
+    folder, totals = root / system, {}
+    for name, inputs in zip(("self", "cross"), ids, strict=True):
+        if name in (empty or {}):
             continue
+        totals[name] = Totals()
         for number, person in enumerate(PEOPLE):
             pair = f"{number:03d}-{person}"
-            facts = {"system": system, "protocol": protocol, "protocol_id": protocol_id,
-                     "pair": pair, "person": person, "left_out": 0, "frames": 5}  # fmt: skip
-            for metric in METRICS:
-                value = {"psnr": psnr[number], "ssim": psnr[number] / 40, "leak_pixels": 0.5}
-                reason = None if metric in value else "not measured here"
-                rows.append({**facts, "metric": metric, "value": value.get(metric),
-                             "reason": reason})  # fmt: skip
+            facts = {"system": system, "protocol": name, "pair": pair, "person": person}
+            totals[name].add(facts, clip_scores(psnr[number], {"local_identity": sha}))
             tiles = [np.full((32, 32, 3), c, np.uint8) for c in (10, 20 + number, shade, 200)]
-            write_picture(folder / "preview" / protocol / f"{pair}.png", np.hstack(tiles))
-        film = folder / "preview" / protocol / f"000-{PEOPLE[0]}.mp4"
+            write_picture(folder / "preview" / name / f"{pair}.png", np.hstack(tiles))
+        totals[name].protocol = protocol(name, inputs)
+        film = folder / "preview" / name / f"000-{PEOPLE[0]}.mp4"
         write_video(film, [np.full((32, 32, 3), shade, np.uint8)] * 3)
-    facts = {"system": system, "dataset": "discs", "key": f"key of {system}",
-             "protocols": PROTOCOLS}  # fmt: skip
-    write_table(folder / "scores.parquet", rows, facts)
-    _write_means(folder / "metrics.json", rows, coverage)
+    facts = {"system": system, "dataset": "discs", "key": f"key of {system}", "judges": JUDGES}
+    write_scores(folder, totals, facts, possible, empty or {})
     return folder
 
 
@@ -78,7 +89,7 @@ def test_rows_hold_means_the_best_in_bold_and_the_gain_over_the_floor(
     leaderboard(CONFIG, two_systems, tmp_path)
 
     floor, trained = lines_of(tmp_path, "| copy_source"), lines_of(tmp_path, "| edtalk")
-    assert len(floor) == len(trained) == 2
+    assert len(floor) == len(trained) == 2 * 3  # protocols and groups of metrics
     assert "| 19.00 [18.00, 20.00] | +0.00 |" in floor[0]
     assert "| **24.00** [22.00, 26.00] | +5.00 |" in trained[0]
     assert "**0.600**" in trained[0]
@@ -91,8 +102,35 @@ def test_every_missing_metric_is_explained(two_systems, tmp_path, offline):
     leaderboard(CONFIG, two_systems, tmp_path)
 
     text = (tmp_path / "leaderboard.md").read_text()
-    assert "csim_facenet" not in lines_of(tmp_path, "| system")[0]
-    assert "- No `csim_facenet` in `self`: not measured here." in text
+    assert not any("csim_facenet" in line for line in lines_of(tmp_path, "| system"))
+    assert any(
+        "`csim_facenet`" in line and line.endswith("in `self`: not measured here.")
+        for line in lines_of(tmp_path, "- No")
+    )
+    assert "- No `fid_inception` in `cross`: no weights." in text
+
+
+def test_truth_row_shows_the_ceiling_and_is_never_best(two_systems, tmp_path, offline):
+    leaderboard(CONFIG, two_systems, tmp_path)
+
+    truth = lines_of(tmp_path, "| truth")
+    assert truth[2] == "| truth | 1.000 | 3 | 3 |"
+    assert lines_of(tmp_path, "| edtalk")[2] == "| edtalk | **0.667** | 3 | 3 |"
+    assert "truth" not in (tmp_path / "leaderboard.csv").read_text().split()
+
+
+def test_set_distances_carry_their_number_of_frames_and_a_warning(two_systems, tmp_path, offline):
+    leaderboard(CONFIG, two_systems, tmp_path)
+
+    assert "fd_efficientnet_lite0@60 ↓" in lines_of(tmp_path, "| system")[0]
+    assert any("60 frames; below 2048" in line for line in lines_of(tmp_path, "- In `self`"))
+
+
+def test_footer_shows_how_good_the_judges_are(two_systems, tmp_path, offline):
+    leaderboard(CONFIG, two_systems, tmp_path)
+
+    expected = "- Judge `local_identity` on held-out people: people 8, verification_auc 0.987"
+    assert len(lines_of(tmp_path, expected)) == 1
 
 
 def test_different_protocol_ids_never_share_a_table(tmp_path, offline):
@@ -104,30 +142,44 @@ def test_different_protocol_ids_never_share_a_table(tmp_path, offline):
     leaderboard(CONFIG, folders, tmp_path)
 
     headings = lines_of(tmp_path, "## ")
-    assert headings[:3] == [
-        "## self (protocol aaa)", "## self (protocol ccc)", "## cross (protocol bbb)"
-    ]  # fmt: skip
-    assert "Δ" not in lines_of(tmp_path, "| system")[1]
+    places = [("self", "aaa"), ("self", "ccc"), ("cross", "bbb")]
+    assert headings[:3] == [f"## {n} (protocol {protocol(n, i).id})" for n, i in places]
+    assert "Δ" not in lines_of(tmp_path, "| system")[3]
     table = pd.read_csv(tmp_path / "leaderboard.csv").set_index(["system", "protocol"])
     assert np.isnan(table.loc[("edtalk", "self"), "psnr_over_floor"])
     assert table.loc[("edtalk", "cross"), "psnr_over_floor"] == 5.0
 
 
+def test_numbers_of_different_judges_stand_in_different_columns(tmp_path, offline):
+    folders = [
+        results(tmp_path, "copy_source", [18.0, 19.0, 20.0], 10),
+        results(tmp_path, "edtalk", [22.0, 24.0, 26.0], 100, sha="2"),
+    ]
+
+    leaderboard(CONFIG, folders, tmp_path)
+
+    heads = lines_of(tmp_path, "| system")
+    assert heads[1].count("csim_local") == 2
+    assert heads[0].count("psnr") == 1
+    assert "| 0.800 |" in lines_of(tmp_path, "| edtalk")[1]
+    assert "**" not in lines_of(tmp_path, "| edtalk")[1]
+
+
 def test_a_protocol_without_pairs_says_why(tmp_path, offline):
-    none = {"pairs": 0, "possible": 0, "reason": "no shared motion"}
-    coverage = WHOLE | {"cross": none}
-    folder = results(tmp_path, "edtalk", [22.0, 24.0, 26.0], 100, coverage=coverage)
+    folder = results(
+        tmp_path, "edtalk", [22.0, 24.0, 26.0], 100, empty={"cross": "no shared motion"}
+    )
 
     leaderboard(CONFIG, [folder], tmp_path)
 
     text = (tmp_path / "leaderboard.md").read_text()
     assert "- No `cross` pairs for `edtalk`: no shared motion." in text
-    assert len(lines_of(tmp_path, "| edtalk")) == 1
+    assert len(lines_of(tmp_path, "| edtalk")) == 3
 
 
 def test_pairs_left_out_by_max_pairs_are_told(tmp_path, offline):
-    coverage = WHOLE | {"cross": {"pairs": 3, "possible": 180}}
-    folder = results(tmp_path, "edtalk", [22.0, 24.0, 26.0], 100, coverage=coverage)
+    possible = {"self": 3, "cross": 180}
+    folder = results(tmp_path, "edtalk", [22.0, 24.0, 26.0], 100, possible=possible)
 
     leaderboard(CONFIG, [folder], tmp_path)
 
@@ -138,9 +190,13 @@ def test_pairs_left_out_by_max_pairs_are_told(tmp_path, offline):
 
 def test_gain_over_a_floor_without_a_value_is_a_dash(tmp_path, offline):
     folders = [
-        results(tmp_path, "copy_source", [np.inf] * 3, 10),
+        results(tmp_path, "copy_source", [18.0, 19.0, 20.0], 10),
         results(tmp_path, "edtalk", [22.0, 24.0, 26.0], 100),
     ]
+    numbers = json.loads((folders[0] / "metrics.json").read_text())
+    for of_protocol in numbers.values():
+        of_protocol |= {"psnr": None, "psnr_low": None, "psnr_high": None}
+    (folders[0] / "metrics.json").write_text(json.dumps(numbers))
 
     leaderboard(CONFIG, folders, tmp_path)
 
@@ -186,33 +242,3 @@ def test_unscored_folder_and_repeated_systems_are_named(two_systems, tmp_path):
         leaderboard(CONFIG, [tmp_path / "empty"], tmp_path)
     with pytest.raises(ValueError, match=r"\['edtalk', 'edtalk'\]"):
         leaderboard(CONFIG, [two_systems[1]] * 2, tmp_path)
-
-
-def test_interval_draws_people_not_clips():
-    alike = pd.DataFrame({"person": ["a"] * 50 + ["b"] * 50, "value": [10.0] * 50 + [20.0] * 50})
-
-    low, high = person_interval(alike)
-
-    assert (low, high) == (10.0, 20.0)
-    assert person_interval(alike) == (low, high)
-
-
-def test_one_person_has_no_interval():
-    assert person_interval(pd.DataFrame({"person": ["a", "a"], "value": [1.0, 2.0]})) is None
-
-
-def test_interval_narrows_with_more_people():
-    values = np.random.default_rng(0).normal(25, 1, 64)
-    people = pd.DataFrame({"person": [str(n) for n in range(64)], "value": values})
-
-    wide, narrow = person_interval(people[:8]), person_interval(people)
-
-    assert narrow[1] - narrow[0] < wide[1] - wide[0]
-    assert narrow[0] < values.mean() < narrow[1]
-
-
-def test_means_of_the_summary_are_those_of_the_table(two_systems):
-    means = json.loads((two_systems[1] / "metrics.json").read_text())
-
-    assert means["self"]["psnr"] == 24.0
-    assert means["self"]["psnr_n"] == 3

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import pytest
 
 from fixtalk.media import read_video, write_video
 from metrics import METRICS
+from metrics.protocol import identify
+from pipelines.evidence import describe_detector
 from pipelines.generate import GenerateConfig, generate
-from pipelines.score import Job, ScoreConfig, _identify, _protocol, score
+from pipelines.score import Folders, Job, ScoreConfig, _protocol, score
 from tests.discs import clip_row, write_clips
 
 COPY_SOURCE = Path(__file__).parent.parent / "models" / "copy_source"
-CONFIG = ScoreConfig(min_probability=0.9, detect_resolution=96)
+CONFIG = ScoreConfig(min_probability=0.9, detect_resolution=96, detect_every=5, max_shift=15)
+PER_CLIP = [name for name, metric in METRICS.items() if metric.per != "set"]
 NOISE = 16  # added to one pixel in four: mse 64 where nothing clips
 
 
@@ -36,8 +40,16 @@ def scored(tmp_path_factory):
         patch.setenv("FIXTALK_WORKERS", "1")
         generate(protocols, clips, COPY_SOURCE, root / "known" / "videos")
         overwrite(root / "known" / "videos", rows)
-        score(CONFIG, clips, root / "known" / "videos", root / "known")
+        score(CONFIG, folders(root), root / "known")
     return root
+
+
+def folders(root, videos="known"):
+    """What the stage reads; the judges there were made for another dataset."""
+    judges = root / "judges"
+    judges.mkdir(exist_ok=True)
+    (judges / "judges.json").write_text('{"dataset": "another", "judges": {}}')
+    return Folders(root / "clips", judges, root / "weights", root / videos / "videos")
 
 
 def overwrite(videos, rows):
@@ -98,8 +110,11 @@ def test_every_null_has_a_reason_and_every_metric_a_row(scored):
     empty = frame[frame.value.isna()]
 
     assert empty.reason.notna().all()
-    assert (frame.groupby(["protocol", "pair"]).metric.nunique() == len(METRICS)).all()
-    assert set(empty.metric) == {"csim_facenet", "lmd_mtcnn5", "leak_pixels"}
+    assert (frame.groupby(["protocol", "pair"]).metric.nunique() == len(PER_CLIP)).all()
+    assert set(empty.metric) >= {"csim_facenet", "csim_local", "lmd_mtcnn5", "leak_pixels"}
+    reasons = dict(zip(empty.metric, empty.reason, strict=True))
+    assert "rendered people only" in reasons["csim_local"]
+    assert "it needs 192; see niqe_live_288" in reasons["niqe_live"]
 
 
 def test_discs_have_no_face_and_the_summary_says_so(scored):
@@ -110,28 +125,37 @@ def test_discs_have_no_face_and_the_summary_says_so(scored):
     assert "face" in summary["reasons"]["lmd_mtcnn5"]
     assert summary["lmd_mtcnn5_n"] == 0
     assert summary["lmd_mtcnn5_left_out"] == 8
-    assert "weights not fetched" in summary["reasons"]["csim_facenet"]
+    assert "fixtalk weights fetch facenet" in summary["reasons"]["csim_facenet"]
+    assert "fixtalk weights fetch inception" in summary["reasons"]["fid_inception"]
+
+
+def test_sets_of_frames_are_compared_and_carry_their_number(scored):
+    summary = means(scored / "known")
+
+    assert summary["self"]["fd_efficientnet_lite0@8"] > 0
+    assert "8 frames; below 2048" in summary["self"]["warnings"][0]
+    assert summary["cross"]["kd_efficientnet_lite0@8"] != summary["self"]["kd_efficientnet_lite0@8"]
 
 
 def test_protocol_id_follows_what_must_be_equal(scored):
     known = means(scored / "known")
     jobs = [compared()]
-    other = ScoreConfig(min_probability=0.8, detect_resolution=96)
+    other = CONFIG.model_copy(update={"min_probability": 0.8})
 
     ids = [
-        _identify(_protocol(config, "self", listed, 32))
+        _protocol(config, "self", listed, "32x32").id
         for config, listed in ((CONFIG, jobs), (CONFIG, []), (other, jobs))
     ]
 
     assert known["self"]["protocol_id"] != known["cross"]["protocol_id"]
     assert len(set(ids)) == 3
-    assert ids[0] == _identify(_protocol(CONFIG, "self", [compared(video="moved.mkv")], 32))
+    assert ids[0] == _protocol(CONFIG, "self", [compared(video="moved.mkv")], "32x32").id
 
 
 @pytest.mark.parametrize("role", ["source", "driver", "truth"])
 def test_protocol_id_follows_the_pixels_of_a_clip_under_the_same_name(role):
     ids = {
-        _identify(_protocol(CONFIG, "self", [compared(**content)], 32))
+        _protocol(CONFIG, "self", [compared(**content)], "32x32").id
         for content in ({}, {role: b"rendered anew"})
     }
 
@@ -144,13 +168,17 @@ def test_protocol_names_the_weights_that_find_faces():
     data = Path(facenet_pytorch.__file__).parent / "data"
     hashes = [sha256((data / f"{n}.pt").read_bytes()).hexdigest() for n in ("pnet", "rnet", "onet")]
 
-    assert _protocol(CONFIG, "self", [], 32)["detector_weights"] == _identify(hashes)
+    assert describe_detector().endswith(identify(hashes))
+    protocol = _protocol(CONFIG, "self", [], "32x32")
+    assert replace(protocol, detector="another").id != protocol.id
 
 
 def compared(source=b"source", driver=b"driver", truth=b"truth", video="made.mkv"):
     """The job of one pair."""
     pair = {"protocol": "self", "pair": "000-a"}
-    return Job(CONFIG, pair, Path(video), source, driver, truth, b"", Path("p.png"), False, False)
+    panel = (Path("weights"), None, "")
+    return Job(CONFIG, pair, Path(video), source, driver, truth, b"", None, panel, Path("p.png"),
+               False, False)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -159,7 +187,7 @@ def test_scoring_again_gives_the_same_bytes(scored, monkeypatch):
     names = ("metrics.json", "scores.parquet", "preview/sheet.png")
     before = [(scored / "known" / name).read_bytes() for name in names]
 
-    score(CONFIG, scored / "clips", scored / "known" / "videos", scored / "known")
+    score(CONFIG, folders(scored), scored / "known")
 
     assert [(scored / "known" / name).read_bytes() for name in names] == before
 
@@ -182,7 +210,7 @@ def test_missing_video_is_named(scored, tmp_path):
         (videos / name).write_text((scored / "known" / "videos" / name).read_text())
 
     with pytest.raises(FileNotFoundError, match=r"000-cross-m0-S000\.mkv: missing"):
-        score(CONFIG, scored / "clips", videos, tmp_path / "out")
+        score(CONFIG, folders(scored)._replace(videos=videos), tmp_path / "out")
 
     assert not (tmp_path / "out").exists()
 
@@ -193,12 +221,13 @@ def test_video_of_another_length_is_named(scored, tmp_path, monkeypatch):
     header, first = (source / "pairs.csv").read_text().splitlines()[:2]
     (videos / "self").mkdir(parents=True)
     (videos / "pairs.csv").write_text(f"{header}\n{first}\n")
-    (videos / "system.json").write_text((source / "system.json").read_text())
+    for name in ("system.json", "coverage.json"):
+        (videos / name).write_text((source / name).read_text())
     pair = first.split(",")[1]
     frames = read_video(source / "self" / f"{pair}.mkv")
     write_video(videos / "self" / f"{pair}.mkv", frames[:-1], lossless=True)
 
     with pytest.raises(ValueError, match=rf"{pair}.*has 5 frames.*expected 6"):
-        score(CONFIG, scored / "clips", videos, tmp_path / "out")
+        score(CONFIG, folders(scored)._replace(videos=videos), tmp_path / "out")
 
     assert not (tmp_path / "out" / "metrics.json").exists()

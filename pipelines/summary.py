@@ -1,0 +1,214 @@
+"""Scores of the clips of a protocol → their means, intervals, distances of whole sets, warnings."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from metrics import METRICS
+from metrics.catalogue import FEATURE_JUDGES, FEW_FRAMES, is_column
+from metrics.distribution import (
+    FeatureMoments,
+    Reservoir,
+    frechet_at_infinity,
+    frechet_of_moments,
+    kernel_distance,
+)
+from metrics.emotion import wilson_interval
+from metrics.protocol import Protocol
+from pipelines.files import write_table, write_text
+from pipelines.measure import ClipScores
+
+RESAMPLES = 2000
+SEED = 0
+SAMPLED = 4096  # features kept for the distances that need them all
+NOT_SETS = tuple(name for name, metric in METRICS.items() if metric.per != "set")
+
+
+@dataclass
+class FeatureSets:
+    """Features of the generated and the true frames of one judge, in bounded memory."""
+
+    moments: tuple[FeatureMoments, FeatureMoments] = field(
+        default_factory=lambda: (FeatureMoments(), FeatureMoments())
+    )
+    samples: tuple[Reservoir, Reservoir] = field(
+        default_factory=lambda: (Reservoir(SAMPLED, SEED), Reservoir(SAMPLED, SEED))
+    )
+
+    def add(self, features: tuple[np.ndarray, np.ndarray]) -> None:
+        """Take in the features of one clip."""
+        for values, moments, sample in zip(features, self.moments, self.samples, strict=True):
+            rows = torch.from_numpy(values)
+            moments.add(rows)
+            sample.add(rows)
+
+    def distances(self, judge: str) -> tuple[dict[str, float | None], list[str]]:
+        """Distances between the two sets by column name, and what to be careful about."""
+        suffix = next(key for key, name in FEATURE_JUDGES.items() if name == judge)
+        fid, kid = ("fid", "kid") if judge == "inception" else ("fd", "kd")
+        n = min(moments.n for moments in self.moments)
+        if n < 2:
+            return {}, [f"{fid}_{suffix}: {n} frames; a distance needs at least 2"]
+        samples = [sample.features for sample in self.samples]
+        kernel, deviation = kernel_distance(*samples)
+        values: dict[str, float | None] = {
+            f"{fid}_{suffix}@{n}": frechet_of_moments(*self.moments),
+            f"{kid}_{suffix}@{n}": kernel,
+            f"{kid}_{suffix}@{n}_std": None if np.isnan(deviation) else deviation,
+        }
+        warnings = []
+        if n < FEW_FRAMES:
+            warnings.append(
+                f"{fid}_{suffix}@{n}: {n} frames; below {FEW_FRAMES} it is far too high, and only "
+                "values of equally many frames compare"
+            )
+        try:
+            limit, residual = frechet_at_infinity(*samples)
+        except ValueError as error:
+            return values, [*warnings, f"{fid}_infinity_{suffix}: {error}"]
+        values[f"{fid}_infinity_{suffix}@{n}"] = limit
+        values[f"{fid}_infinity_{suffix}@{n}_residual"] = residual
+        return values, warnings
+
+
+class Totals:
+    """Clips of one protocol, one after the other → everything that metrics.json says of it."""
+
+    def __init__(self) -> None:
+        self.protocol: Protocol | None = None  # known when all clips are
+        self.rows: list[dict[str, Any]] = []
+        self.sets: dict[str, FeatureSets] = {}
+        self.missing: dict[str, str] = {}
+        self.judges: dict[str, str] = {}
+
+    def add(self, facts: Mapping[str, Any], scores: ClipScores) -> None:
+        """Take in the scores of one clip.
+
+        Args:
+            facts: columns of all its rows, with "pair" and "person" among them.
+            scores: what it scored.
+        """
+        self.rows += [{**facts, **row} for row in scores.rows]
+        for judge, features in scores.features.items():
+            self.sets.setdefault(judge, FeatureSets()).add(features)
+        self.missing |= scores.missing
+        self.judges |= scores.judges
+
+    def means(self) -> dict[str, Any]:
+        """Mean, interval, count and id of every metric; the reasons of those without a value."""
+        protocol, table = self.protocol, pd.DataFrame(self.rows)
+        first = table[table.metric == NOT_SETS[0]]
+        means: dict[str, Any] = {
+            "protocol_id": protocol.id,
+            "pairs": int(table["pair"].nunique()),
+            "people": int(table["person"].nunique()),
+            "frames": int((first["frames"] + first["left_out"]).sum()),
+        }
+        reasons, ids, warnings = {}, {}, []
+        for name, rows in table.groupby("metric", sort=False):
+            means |= _mean(name, rows, name in protocol.pooled)
+            if means[name] is None:
+                reasons[name] = rows["reason"].value_counts().index[0]
+            ids[name] = self.number_id(name)
+        for judge, sets in self.sets.items():
+            values, cautions = sets.distances(judge)
+            means |= values
+            warnings += cautions
+            ids |= {column: self.number_id(column) for column in values if is_column(column)}
+        reasons |= self.missing
+        return {**means, "reasons": reasons, "ids": ids, "warnings": warnings}
+
+    def number_id(self, column: str) -> str:
+        """Protocol id of one number."""
+        name = column.partition("@")[0]
+        metric = METRICS[name]
+        return self.protocol.id_of(name, metric.version, self.judges.get(metric.judge or ""))
+
+
+def write_scores(
+    out: Path,
+    totals: Mapping[str, Totals],
+    facts: Mapping[str, Any],
+    possible: Mapping[str, int],
+    empty: Mapping[str, str],
+) -> dict[str, Any]:
+    """Write scores.parquet (pair × metric) and metrics.json (protocol → means) into `out`.
+
+    Args:
+        out: folder, which is there.
+        totals: protocol → its clips.
+        facts: about the system, kept with the table.
+        possible: protocol → pairs there could be.
+        empty: protocol → why it has no pair.
+
+    Returns:
+        What metrics.json says.
+    """
+    rows = [
+        {**row, "protocol_id": total.number_id(row["metric"])}
+        for total in totals.values()
+        for row in total.rows
+    ]
+    protocols = {name: asdict(total.protocol) for name, total in totals.items()}
+    means = {name: total.means() for name, total in totals.items()}
+    means |= {name: {"pairs": 0, "reason": reason} for name, reason in empty.items()}
+    means = {name: {**of_name, "possible": possible[name]} for name, of_name in means.items()}
+    write_table(out / "scores.parquet", rows, {**facts, "protocols": protocols})
+    write_text(out / "metrics.json", json.dumps(means, indent=1, allow_nan=False) + "\n")
+    return means
+
+
+def person_interval(rows: pd.DataFrame, weights: str | None = None) -> tuple[float, float] | None:
+    """95 % interval of the mean of `value`, people drawn with replacement; None for one person.
+
+    Frames and clips of a person are alike: drawing them one by one would make the interval
+    several times too narrow.
+
+    Args:
+        rows: with "person" and "value".
+        weights: column that weighs each value; None: all weigh the same.
+    """
+    finite = rows[np.isfinite(rows["value"].astype(float))]
+    weight = finite[weights].astype(float) if weights else pd.Series(1.0, finite.index)
+    parts = pd.DataFrame({"sum": finite["value"].astype(float) * weight, "weight": weight})
+    groups = parts.groupby(finite["person"]).sum()
+    if len(groups) < 2:
+        return None
+    draws = np.random.default_rng(SEED).integers(len(groups), size=(RESAMPLES, len(groups)))
+    sums, totals = (groups[name].to_numpy()[draws].sum(axis=1) for name in ("sum", "weight"))
+    low, high = np.percentile(sums / totals, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _mean(name: str, rows: pd.DataFrame, is_pooled: bool) -> dict[str, Any]:
+    """Mean over clips, or over all frames; infinite values stay out and are counted."""
+    values = rows["value"].astype(float)
+    finite = rows[np.isfinite(values)]
+    weights = "frames" if is_pooled else None
+    mean = _average(finite, "value", weights)
+    if name.startswith("acc_emo") and len(finite):
+        interval = wilson_interval(round(finite["value"].sum()), len(finite))
+    else:
+        interval = person_interval(finite, weights) if len(finite) else None
+    low, high = interval or (None, None)
+    return {
+        name: mean,
+        f"{name}_low": low if low is None else round(low, 6),
+        f"{name}_high": high if high is None else round(high, 6),
+        f"{name}_truth": _average(rows[np.isfinite(rows["truth"].astype(float))], "truth", weights),
+        f"{name}_n": len(finite),
+        f"{name}_left_out": int(rows["left_out"].sum()),
+    }
+
+
+def _average(rows: pd.DataFrame, column: str, weights: str | None) -> float | None:
+    if not len(rows):
+        return None
+    weight = rows[weights].astype(float) if weights else None
+    return round(float(np.average(rows[column].astype(float), weights=weight)), 6)

@@ -1,0 +1,378 @@
+"""`fixtalk score`: anybody's folders of videos, whole, odd and broken, and what it says of them."""
+
+import json
+import wave
+from fractions import Fraction
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+from skimage.data import astronaut
+from typer.testing import CliRunner
+
+from fixtalk.media import MediaError, encode_video, write_video
+from fixtalk.sound import read_sound
+from metrics import METRICS
+from metrics.judges import JudgeMissingError
+from pipelines.cli import app
+from pipelines.compare import compare
+from pipelines.matching import CompareError
+
+FRAMES = 8
+
+
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch):
+    monkeypatch.setenv("FIXTALK_WORKERS", "1")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("made", "true"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "made", tmp_path / "true", tmp_path / "out"
+
+
+def face(frames=FRAMES, width=160, height=160):
+    """A photograph that moves right by a pixel a frame."""
+    wide = astronaut()[20 : 20 + height]
+    return np.stack([wide[:, 150 - n : 150 - n + width] for n in range(frames)])
+
+
+def plain(frames=FRAMES, grey=120):
+    return np.full((frames, 160, 160, 3), grey, np.uint8)
+
+
+def softened(frames):
+    return (frames // 8) * 8 + 4
+
+
+def tone(seconds, path=None):
+    samples = np.int16(8000 * np.sin(np.arange(int(seconds * 16000)) * 0.2))
+    if path:
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 16000, len(samples), "NONE", ""))
+            file.writeframes(samples.tobytes())
+    return samples
+
+
+def write_as(path, frames, codec, pixels, times=None, rate=25):
+    """A video of another codec, pixel format or rhythm than the project's own."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pixels
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)
+            frame.time_base = Fraction(1, 1000)
+            frame.pts = times[number] if times else 40 * number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def run(folders, preset="full", **options):
+    made, true, out = folders
+    report = compare(made, true, out, preset=preset, weights=made.parent / "none", **options)
+    means = json.loads((out / "metrics.json").read_text())[preset]
+    return means, json.loads((out / "coverage.json").read_text()), report
+
+
+def test_a_perfect_system_scores_best_and_every_null_has_a_reason(folders):
+    for folder in folders[:2]:
+        write_video(folder / "a.mkv", face(), lossless=True)
+
+    means, coverage, report = run(folders)
+
+    assert means["ssim"] == means["ssim_gaussian"] == means["face_found"] == 1.0
+    assert means["lmd_mtcnn5"] == 0.0
+    assert means["psnr"] is None
+    assert means["reasons"]["psnr"] == "all frames are identical to the truth"
+    assert means["fd_efficientnet_lite0@2"] == pytest.approx(0, abs=1e-6)
+    assert means["cpbd"] == means["cpbd_truth"]
+    names = {name.partition("@")[0] for name in means}
+    assert names >= {name for name, metric in METRICS.items() if metric.per != "set"}
+    for name in METRICS:
+        if means.get(name) is None and not any(key.startswith(f"{name}@") for key in means):
+            assert means["reasons"].get(name) or name in " ".join(means["warnings"]), name
+    assert coverage["scored"] == coverage["matched"] == 1
+    assert "unavailable: facenet" in report
+
+
+def test_table_holds_a_row_for_every_clip_and_metric_with_its_id(folders):
+    for name in ("a", "b"):
+        write_video(folders[0] / f"{name}.mp4", softened(face()), crf=18)
+        write_video(folders[1] / f"{name}.mp4", face(), crf=18)
+
+    means, _, _ = run(folders)
+
+    table = pd.read_parquet(folders[2] / "scores.parquet")
+    per_clip = [name for name, metric in METRICS.items() if metric.per != "set"]
+    assert table.groupby("pair").metric.nunique().tolist() == [len(per_clip)] * 2
+    psnr = table[table.metric == "psnr"]
+    assert psnr.value.mean() == pytest.approx(means["psnr"], abs=1e-6)
+    assert set(psnr.protocol_id) == {means["ids"]["psnr"]}
+
+
+def test_names_that_do_not_meet_are_refused_and_leftovers_listed(folders):
+    write_video(folders[0] / "a.mp4", face())
+    write_video(folders[1] / "b.mp4", face())
+
+    with pytest.raises(CompareError, match="names must be equal but for the suffix"):
+        run(folders)
+    write_video(folders[1] / "a.mkv", face(), lossless=True)
+    _, coverage, report = run(folders)
+
+    assert coverage["unmatched"] == ["true/b: not generated"]
+    assert "Unmatched: `true/b: not generated`" in report
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_missing_and_empty_folders_are_named(folders, missing):
+    write_video(folders[1 - missing] / "a.mp4", face(2))
+
+    with pytest.raises(CompareError, match=rf"{folders[missing].name}: no file"):
+        run(folders)
+    folders[missing].rmdir()
+    with pytest.raises(CompareError, match=rf"{folders[missing].name}: not a folder"):
+        run(folders)
+
+
+def test_two_files_of_one_name_are_refused(folders):
+    for name in ("a.mp4", "a.mkv"):
+        write_video(folders[0] / name, face(2), lossless=name.endswith("mkv"))
+
+    with pytest.raises(CompareError, match="have one name"):
+        run(folders)
+
+
+def test_unknown_protocol_names_the_known(folders):
+    with pytest.raises(CompareError, match="known are full, eat128"):
+        run(folders, preset="mead")
+
+
+def test_differences_of_length_size_and_rate_are_told(folders):
+    write_video(folders[0] / "a.mp4", face(6), crf=10)
+    write_as(folders[1] / "a.mkv", face(10, 320, 320), "ffv1", "bgr0",
+             [round(n * 1000 / 30) for n in range(10)], rate=30)  # fmt: skip
+
+    means, coverage, _ = run(folders)
+
+    told = "; ".join(coverage["differences"]["a"])
+    assert "reference has 320x320 pixels: resized to 160x160" in told
+    assert "fps: read at 25 by time stamps" in told
+    assert "generated has 6 frames, reference" in told
+    assert means["frames"] == 6
+
+
+def test_variable_frame_rate_is_read_by_time_stamps(folders):
+    frames = face()
+    times = [0, 40, 120, 160, 200, 280, 320, 360]  # frames 2 and 6 of the truth are not there
+    write_as(folders[0] / "a.mkv", frames[[0, 1, 3, 4, 5, 7, 7, 7]], "ffv1", "bgr0", times)
+    write_video(folders[1] / "a.mkv", frames, lossless=True)
+
+    means, _, _ = run(folders)
+
+    table = pd.read_parquet(folders[2] / "scores.parquet")
+    psnr = table[table.metric == "psnr"].iloc[0]
+    assert means["frames"] == 8
+    assert (psnr.frames, psnr.left_out) == (2, 6)  # six are identical, two were held
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixels", "suffix"),
+    [("ffv1", "gray", "mkv"), ("png", "rgba", "mov"), ("libx264", "yuv444p", "mp4")],
+)
+def test_grey_transparent_and_odd_sized_videos_are_read(folders, codec, pixels, suffix):
+    write_as(folders[0] / f"a.{suffix}", face(3, 161, 159), codec, pixels)
+    write_video(folders[1] / "a.mkv", face(3, 161, 159), lossless=True)
+
+    means, coverage, _ = run(folders)
+
+    assert coverage["scored"] == 1
+    assert means["psnr"] is None if codec == "png" else 10 < means["psnr"] < 70
+    assert json.loads(json.dumps(means))["frames"] == 3
+
+
+def test_broken_files_are_listed_and_the_others_scored(folders):
+    whole = encode_video(face(), crf=18, gop=5)
+    for name, content in (("a", whole), ("cut", whole[: len(whole) // 2]), ("text", b"no video")):
+        (folders[0] / f"{name}.mp4").write_bytes(content)
+        (folders[1] / f"{name}.mp4").write_bytes(whole)
+    write_video(folders[0] / "tiny.mkv", face(2, 10, 10), lossless=True)
+    write_video(folders[1] / "tiny.mkv", face(2), lossless=True)
+
+    _, coverage, report = run(folders)
+
+    assert coverage["scored"] == 1
+    assert set(coverage["failed"]) == {"cut", "text", "tiny"}
+    assert "at least 16 a side" in coverage["failed"]["tiny"]
+    assert "text.mp4: not a readable video" in coverage["failed"]["text"]
+    assert "Not scored: `cut`" in report
+
+
+def test_nothing_is_written_over_when_no_clip_can_be_scored(folders):
+    for folder in folders[:2]:
+        (folder / "a.mp4").write_bytes(b"no video")
+
+    with pytest.raises(CompareError, match=r"none of 1 clips could be scored:\n  a: .*a\.mp4"):
+        run(folders)
+
+    assert not (folders[2] / "metrics.json").exists()
+
+
+def test_frames_without_a_face_and_without_texture_have_reasons(folders):
+    write_video(folders[0] / "a.mkv", plain(), lossless=True)
+    write_video(folders[1] / "a.mkv", plain(grey=90), lossless=True)
+
+    means, _, _ = run(folders)
+
+    assert means["face_found"] == 0.0
+    assert means["cpbd"] == 0.0
+    assert means["reasons"]["lmd_mtcnn5"] == "no frame in which both faces were found"
+    assert means["lmd_mtcnn5_left_out"] == 2
+    assert means["reasons"]["niqe_live_288"] == "undefined in every frame"
+    assert "it needs 192; see niqe_live_288" in means["reasons"]["niqe_live"]
+
+
+def test_a_face_in_some_frames_only_leaves_the_others_out(folders):
+    frames = face(20)
+    write_video(folders[0] / "a.mkv", np.concatenate([plain(10), frames[10:]]), lossless=True)
+    write_video(folders[1] / "a.mkv", frames, lossless=True)
+
+    means, _, _ = run(folders)
+
+    assert means["face_found"] == 0.5
+    assert means["face_found_truth"] == 1.0
+    assert means["lmd_mtcnn5"] == 0.0
+    assert means["lmd_mtcnn5_left_out"] == 2
+
+
+def test_a_single_frame_has_pixels_but_no_distribution(folders):
+    write_video(folders[0] / "a.mkv", softened(face(1)), lossless=True)
+    write_video(folders[1] / "a.mkv", face(1), lossless=True)
+
+    means, _, _ = run(folders)
+
+    assert means["psnr"] > 20
+    assert not any("@" in name for name in means)
+    assert "1 frames; a distance needs at least 2" in means["warnings"][0]
+
+
+def test_sound_is_looked_for_and_its_absence_told(folders, tmp_path):
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    tone(0.1, sounds / "a.wav")
+    for name in ("a", "b"):
+        write_video(folders[0] / f"{name}.mkv", softened(face()), lossless=True)
+        write_video(folders[1] / f"{name}.mkv", face(), lossless=True, audio=tone(FRAMES / 25))
+
+    _, coverage, _ = run(folders, audio=sounds)
+    _, own, _ = run(folders)
+
+    assert coverage["differences"]["a"] == ["sound has 0.10 s for 0.32 s of frames: cut to it"]
+    assert f"no sound of this name in {sounds}" in coverage["differences"]["b"]
+    assert own["differences"]["a"] == ["generated has no sound: scored with the reference's"]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp4"])
+def test_sound_files_are_read_and_others_refused(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "wav":
+        samples = tone(0.5, path)
+    else:
+        samples = tone(0.32)
+        write_video(path, face(), audio=samples)
+    write_video(tmp_path / "silent.mp4", face())
+
+    sound = read_sound(path)
+
+    assert sound.dtype == np.int16
+    assert abs(len(sound) - len(samples)) <= 1024
+    with pytest.raises(MediaError, match=r"silent\.mp4: no sound track"):
+        read_sound(tmp_path / "silent.mp4")
+    with pytest.raises(MediaError, match=r"none\.wav: not found"):
+        read_sound(tmp_path / "none.wav")
+
+
+def test_label_file_without_clips_is_refused(folders):
+    for folder in folders[:2]:
+        write_video(folder / "a.mp4", face(2))
+    (folders[1] / "labels.csv").write_text("name,emotion\na,happy\n")
+
+    with pytest.raises(CompareError, match="no column 'clip'"):
+        run(folders)
+
+
+def test_people_of_the_label_file_are_what_intervals_draw(folders):
+    for number, name in enumerate("abcd"):
+        write_video(folders[0] / f"{name}.mkv", softened(face(2)) + np.uint8(number), lossless=True)
+        write_video(folders[1] / f"{name}.mkv", face(2), lossless=True)
+
+    alone, _, _ = run(folders)
+    (folders[1] / "labels.csv").write_text("clip,person\na,P\nb,P\nc,P\nd,P\n")
+    together, _, _ = run(folders)
+
+    assert alone["people"] == 4
+    assert alone["psnr_low"] < alone["psnr"] < alone["psnr_high"]
+    assert together["people"] == 1
+    assert together["psnr_low"] is None
+
+
+def test_id_follows_the_reference_and_the_protocol_not_the_system(folders):
+    write_video(folders[0] / "a.mkv", softened(face(2)), lossless=True)
+    write_video(folders[1] / "a.mkv", face(2), lossless=True)
+    first, _, _ = run(folders)
+    write_video(folders[0] / "a.mkv", softened(face(2)) + np.uint8(1), lossless=True)
+    other_system, _, _ = run(folders)
+    write_video(folders[1] / "a.mkv", face(2)[:, ::-1], lossless=True)
+    other_truth, _, _ = run(folders)
+
+    assert first["protocol_id"] == other_system["protocol_id"]
+    assert first["protocol_id"] != other_truth["protocol_id"]
+
+
+def test_eat_protocol_aligns_faces_and_leaves_out_frames_without_one(folders):
+    pytest.importorskip("dlib", reason="dlib is not installed: make dlib")
+    wide = astronaut()[:240, 60:420]
+    frames = np.stack([np.roll(wide, 2 * n, axis=1) for n in range(6)])
+    made = frames.copy()
+    made[3] = 0
+    write_video(folders[0] / "a.mkv", softened(made), lossless=True)
+    write_video(folders[1] / "a.mkv", frames, lossless=True)
+
+    means, _, _ = run(folders, preset="eat128")
+
+    table = pd.read_parquet(folders[2] / "scores.parquet").set_index("metric")
+    assert (table.frames["psnr"], table.left_out["psnr"]) == (5, 1)
+    assert 20 < means["psnr"] < 50
+    assert means["f_lmd_dlib68"] < 1.5
+    assert "128x128 px" in (folders[2] / "report.md").read_text()
+
+
+def test_eat_protocol_without_dlib_says_how_to_get_it(folders, monkeypatch):
+    monkeypatch.setattr("metrics.judges.find_spec", lambda name: None)
+    for folder in folders[:2]:
+        write_video(folder / "a.mkv", face(2), lossless=True)
+
+    with pytest.raises(JudgeMissingError, match="make dlib"):
+        run(folders, preset="eat128")
+
+
+def test_command_prints_the_table_and_errors_without_a_trace(folders):
+    made, true, out = map(str, folders)
+    arguments = ["score", "--generated", made, "--reference", true, "--out", out]
+
+    refused = CliRunner().invoke(app, arguments)
+    write_video(folders[0] / "a.mkv", softened(face(2)), lossless=True)
+    write_video(folders[1] / "a.mkv", face(2), lossless=True)
+    shown = CliRunner().invoke(app, arguments)
+
+    assert refused.exit_code == 1
+    assert "Traceback" not in refused.output
+    assert "no file" in refused.output
+    assert shown.exit_code == 0, shown.output
+    for words in ("psnr", "Read with care", "unavailable"):
+        assert words in shown.output
+    assert (folders[2] / "report.md").is_file()
