@@ -26,7 +26,7 @@ TINY = ModelConfig(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_clips():
     """Folder of real talking clips; FIXTALK_SHARED names its parent."""
     folder = Path(os.environ.get("FIXTALK_SHARED", Path(__file__).parent.parent.parent / "shared"))
