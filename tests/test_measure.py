@@ -1,0 +1,197 @@
+"""One clip in pieces: equal scores whatever the pieces, SyncNet's crops, nulls with reasons."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from fixtalk.media import MediaError, write_video
+from metrics import METRICS, Protocol
+from metrics.emotion import EMOTIONS
+from metrics.judges import EfficientNetLite0
+from metrics.sync import mfcc_windows
+from pipelines.lips import track_lips
+from pipelines.measure import ClipScorer
+from pipelines.panel import Panel
+
+FRAMES = 12
+PROTOCOL = Protocol(name="self", resolution="160x160", codec="lossless", detector="", inputs="")
+
+
+class Colours:
+    """An identity, an emotion and a lip-sync judge that go by mean colours; easy to foresee."""
+
+    sha256 = "colours"
+
+    def embed(self, frames, boxes):
+        """Mean colour of each frame."""
+        return frames.double().mean(dim=(2, 3))
+
+    def features(self, frames, points):
+        """Happy in proportion to red, angry to the rest."""
+        red = frames[:, 0].double().mean(dim=(1, 2)) / 255
+        return torch.stack([red, 1 - red, *[torch.zeros_like(red)] * 6], dim=1)
+
+    def pool(self, features):
+        """Mean over the frames."""
+        return features.mean(dim=0)
+
+    def embed_video(self, frames):
+        """Mean colour of five frames each."""
+        return frames.double().mean(dim=(2, 3)).unfold(0, 5, 1).mean(dim=2)
+
+    def embed_audio(self, audio):
+        """Three coefficients of each window."""
+        return mfcc_windows(audio).double()[:, 0, :3, 0]
+
+
+class Boxes:
+    """A detector that sees one face and, in every third frame, none."""
+
+    def boxes(self, frames):
+        """A face in the middle."""
+        middle = torch.tensor([[60.0, 50.0, 110.0, 110.0, 0.99]], dtype=torch.float64)
+        return [middle if n % 3 else middle[:0] for n in range(1, len(frames) + 1)]
+
+
+@pytest.fixture(scope="module")
+def panel():
+    colours = dict.fromkeys(("local_identity", "local_emotion", "local_sync"), Colours())
+    return Panel({**colours, "efficientnet_lite0": EfficientNetLite0.from_package()},
+                 {"facenet": "no weights"})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clips():
+    wide = astronaut()[20:180]
+    truth = np.stack([wide[:, 150 - n : 310 - n] for n in range(FRAMES)])
+    pair = [torch.from_numpy(v.copy()).permute(0, 3, 1, 2) for v in (truth // 2 + 60, truth)]
+    return (*pair, pair[1].flip(0))
+
+
+@pytest.fixture(scope="module")
+def audio():
+    return (torch.randn(FRAMES * 640, generator=torch.Generator().manual_seed(0)) * 3000).short()
+
+
+def scored(panel, clips, audio, size, protocol=PROTOCOL, emotion="happy"):
+    scorer = ClipScorer(panel, protocol)
+    for start in range(0, FRAMES, size):
+        scorer.add(*(clip[start : start + size] for clip in clips))
+    return scorer.finish(audio, emotion)
+
+
+def values(scores):
+    return {row["metric"]: row for row in scores.rows}
+
+
+@pytest.mark.parametrize("size", [1, 5, 7])
+def test_pieces_do_not_matter(panel, clips, audio, size):
+    whole, pieces = (scored(panel, clips, audio, n) for n in (FRAMES, size))
+
+    for name, row in values(whole).items():
+        other = values(pieces)[name]
+        assert (other["frames"], other["reason"]) == (row["frames"], row["reason"]), name
+        for key in ("value", "truth"):
+            known = row[key] is not None
+            assert other[key] == (pytest.approx(row[key], rel=1e-6) if known else None), name
+    for judge, features in whole.features.items():
+        np.testing.assert_allclose(pieces.features[judge][0], features[0], rtol=1e-4, atol=1e-5)
+
+
+def test_every_metric_has_a_row_with_a_value_or_a_reason(panel, clips, audio):
+    rows = scored(panel, clips, audio, FRAMES).rows
+
+    assert [row["metric"] for row in rows] == [n for n, m in METRICS.items() if m.per != "set"]
+    assert all((row["value"] is None) == bool(row["reason"]) for row in rows)
+
+
+def test_looks_are_as_far_apart_as_the_protocol_says(panel, clips, audio):
+    for every, looks in ((1, 12), (5, 3), (20, 1)):
+        scores = scored(panel, clips, audio, 4, replace(PROTOCOL, detect_every=every))
+
+        assert values(scores)["face_found"]["frames"] == looks
+        assert len(scores.features["efficientnet_lite0"][0]) == looks
+        assert values(scores)["psnr"]["frames"] == FRAMES
+
+
+def test_emotion_is_judged_once_for_the_whole_clip_and_against_the_truth(panel, clips, audio):
+    red, rest = (torch.zeros_like(clips[0]) for _ in range(2))
+    red[:, 0] = 255
+
+    row = values(scored(panel, (red, rest), audio, 5))["acc_emo_local"]
+
+    assert (row["value"], row["truth"], row["frames"]) == (1.0, 0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("emotion", "reason"), [(None, "no emotion label"), ("bored", "'bored' is not one of happy")]
+)
+def test_unknown_emotions_are_told(panel, clips, audio, emotion, reason):
+    row = values(scored(panel, clips, audio, FRAMES, emotion=emotion))["acc_emo_local"]
+
+    assert row["value"] is None
+    assert reason in row["reason"]
+    assert EMOTIONS[0] == "happy"
+
+
+@pytest.mark.parametrize(("samples", "reason"), [(0, "no sound"), (3200, "too short to search")])
+def test_too_little_sound_is_told(panel, clips, audio, samples, reason):
+    row = values(scored(panel, clips, audio[:samples], FRAMES))["sync_conf_local"]
+
+    assert row["value"] is None
+    assert reason in row["reason"]
+
+
+def test_nobody_leaks_where_nobody_else_drives(panel, clips, audio):
+    rows = values(scored(panel, clips[:2], audio, FRAMES))
+
+    assert rows["leak_local"]["reason"] == "nobody else drives: nothing could leak"
+    assert rows["leak_facenet"]["reason"] == "no weights"
+    assert values(scored(panel, clips, audio, FRAMES))["leak_local"]["value"] is not None
+
+
+@pytest.fixture
+def video(tmp_path, clips):
+    path = tmp_path / "a.mkv"
+    write_video(path, clips[1].permute(0, 2, 3, 1).numpy(), lossless=True)
+    return path
+
+
+def test_syncnet_crop_follows_the_face_through_frames_without_one(clips, video):
+    panel = Panel({"syncnet": Colours(), "s3fd": Boxes()}, {})
+
+    lips = track_lips(panel, replace(PROTOCOL, sync_crop="s3fd"), video, video)
+    whole = lips("truth", 0, clips[1])
+    pieces = torch.cat([lips("truth", n, clips[1][n : n + 5]) for n in (0, 5, 10)])
+
+    assert whole.shape == (FRAMES, 3, 224, 224)
+    assert torch.equal(whole, pieces)
+
+
+def test_eat_shows_syncnet_an_upright_face(clips, video):
+    pytest.importorskip("dlib", reason="dlib is not installed: make dlib")
+    from metrics.judges import Dlib68
+
+    panel = Panel({"syncnet": Colours(), "dlib68": Dlib68()}, {})
+
+    lips = track_lips(panel, replace(PROTOCOL, sync_crop="pcavs"), video, video)
+
+    crops = lips("generated", 3, clips[1][3:6])
+    points = Dlib68().points(crops)
+    assert points[:, 60:68].mean(dim=(0, 1)).tolist() == pytest.approx([112, 120], abs=6)
+
+
+def test_a_video_without_a_face_has_no_crop_and_says_so(tmp_path):
+    pytest.importorskip("dlib", reason="dlib is not installed: make dlib")
+    from metrics.judges import Dlib68
+
+    path = tmp_path / "grey.mkv"
+    write_video(path, np.full((8, 64, 64, 3), 99, np.uint8), lossless=True)
+    panel = Panel({"syncnet": Colours(), "dlib68": Dlib68()}, {})
+
+    with pytest.raises(MediaError, match=r"grey\.mkv: no face in any frame"):
+        track_lips(panel, replace(PROTOCOL, sync_crop="pcavs"), path, path)
+    assert track_lips(panel, PROTOCOL, path, path) is None
