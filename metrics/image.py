@@ -1,21 +1,24 @@
 """Two clips of uint8 frames → pixel similarity of each frame."""
 
-from typing import Literal
+from typing import Literal, no_type_check
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from numba import njit
 from torch import Tensor
 
 from metrics.inputs import check_frames
+from metrics.smoothing import gaussian_weights
 
 PEAK = 255.0
 LUMINANCE_FLOOR = (0.01 * PEAK) ** 2
 CONTRAST_FLOOR = (0.03 * PEAK) ** 2
-GAUSSIAN_SIGMA = 1.5
-TAPS = {"uniform": 7, "gaussian": 11}
-VALUES_PER_CHUNK = (
-    2**21
-)  # bounds memory; frames are independent, so the result does not depend on it
+# weights from the centre outwards, and the factor from population to sample covariance
+WINDOWS = {
+    "uniform": ((1 / 7,) * 4, 49 / 48),
+    "gaussian": (gaussian_weights(radius=5, sigma=1.5), 1.0),
+}
 
 
 def psnr(
@@ -38,9 +41,11 @@ def psnr(
     Source: skimage.metrics.peak_signal_noise_ratio; equal to 1e-9 (tests/golden/image.json).
     """
     check_frames(fake, real)
-    chunks = zip(_chunks(fake), _chunks(real), strict=True)
-    error = torch.cat([(a.int() - b.int()).square().double().mean((1, 2, 3)) for a, b in chunks])
-    return 10 * torch.log10(PEAK**2 / error)
+    # whole numbers below 2**24 are exact in float32
+    errors = [
+        (a.float() - b).square().mean(dtype=torch.float64) for a, b in zip(fake, real, strict=True)
+    ]
+    return 10 * torch.log10(PEAK**2 / torch.stack(errors))
 
 
 def ssim(
@@ -68,52 +73,57 @@ def ssim(
         (tests/golden/image.json).
     """
     check_frames(fake, real)
-    if window not in TAPS:
-        raise ValueError(f"window={window!r}: expected one of {', '.join(TAPS)}")
-    taps = TAPS[window]
+    if window not in WINDOWS:
+        raise ValueError(f"window={window!r}: expected one of {', '.join(WINDOWS)}")
+    weights, unbias = WINDOWS[window]
+    taps = 2 * len(weights) - 1
     if min(fake.shape[2:]) < taps:
         raise ValueError(
             f"frames of {tuple(fake.shape[2:])} pixels are smaller than the {taps}x{taps} window"
         )
-    weights = _weights(window, fake.device)
-    unbias = taps**2 / (taps**2 - 1) if window == "uniform" else 1.0
-    chunks = zip(_chunks(fake), _chunks(real), strict=True)
-    return torch.cat([_ssim_map(a, b, weights, unbias).mean((1, 2, 3)) for a, b in chunks])
+    values = [
+        [_similarity(_moments(*pair), weights, unbias) for pair in zip(*frames, strict=True)]
+        for frames in zip(fake.cpu(), real.cpu(), strict=True)
+    ]
+    return torch.tensor(values, dtype=torch.float64, device=fake.device).mean(dim=1)
 
 
-def _ssim_map(fake: Tensor, real: Tensor, weights: Tensor, unbias: float) -> Tensor:
-    """Local similarity; only the sum of the two variances is needed, which saves one filter."""
-    x, y = fake.to(weights.dtype), real.to(weights.dtype)
-    mean_x, mean_y, square, product = (
-        _blur(moment, weights).double() for moment in (x, y, x * x + y * y, x * y)
-    )
-    scale = weights.sum().double() ** 2
-    mean_x, mean_y, square, product = (m / scale for m in (mean_x, mean_y, square, product))
-    means, mean_square = mean_x * mean_y, mean_x**2 + mean_y**2
-    covariance, variances = (product - means) * unbias, (square - mean_square) * unbias
-    likeness = (2 * means + LUMINANCE_FLOOR) * (2 * covariance + CONTRAST_FLOOR)
-    return likeness / ((mean_square + LUMINANCE_FLOOR) * (variances + CONTRAST_FLOOR))
+def _moments(
+    fake: UInt8[Tensor, "height width"], real: UInt8[Tensor, "height width"]
+) -> Float[np.ndarray, "height 4*width"]:
+    """x, y, x² + y² and xy side by side: whole numbers below 2**24, so exact in float32."""
+    x, y = fake.float(), real.float()
+    return torch.cat((x, y, x * x + y * y, x * y), dim=1).numpy()
 
 
-def _blur(frames: Tensor, weights: Tensor) -> Tensor:
-    """Sum of the shifted frames along both axes, full windows only."""
-    for axis in (2, 3):
-        length = frames.shape[axis] - len(weights) + 1
-        total = frames.narrow(axis, 0, length) * weights[0]
-        for shift, weight in enumerate(weights[1:], start=1):
-            total.addcmul_(frames.narrow(axis, shift, length), weight)
-        frames = total
-    return frames
-
-
-def _weights(window: str, device: torch.device) -> Tensor:
-    if window == "uniform":
-        # whole-number sums of at most 49 * 2 * 255**2 < 2**24: exact in float32, twice as fast
-        return torch.ones(TAPS[window], dtype=torch.float32, device=device)
-    offsets = torch.arange(TAPS[window], dtype=torch.float64, device=device) - TAPS[window] // 2
-    weights = torch.exp(-0.5 * (offsets / GAUSSIAN_SIGMA) ** 2)
-    return weights / weights.sum()
-
-
-def _chunks(frames: Tensor) -> tuple[Tensor, ...]:
-    return frames.split(max(1, VALUES_PER_CHUNK // frames[0].numel()))
+@no_type_check
+@njit(cache=True)
+def _similarity(
+    moments: Float[np.ndarray, "height 4*width"], weights: tuple[float, ...], unbias: float
+) -> float:
+    """Mean over all full windows; the sum of the two variances is enough, which saves a filter."""
+    radius = len(weights) - 1  # a tuple's length is known when compiled, so the taps unroll
+    height, quadruple = moments.shape
+    width = quadruple // 4
+    down, across = np.empty(quadruple), np.empty(quadruple)
+    total = np.zeros(width - 2 * radius)
+    # the moments share each loop, and each loop writes one array: only then is it vectorised
+    for y in range(radius, height - radius):
+        for x in range(quadruple):
+            moment = moments[y, x] * weights[0]
+            for tap in range(1, radius + 1):
+                moment += (moments[y - tap, x] + moments[y + tap, x]) * weights[tap]
+            down[x] = moment
+        for x in range(radius, quadruple - radius):
+            moment = down[x] * weights[0]
+            for tap in range(1, radius + 1):
+                moment += (down[x - tap] + down[x + tap]) * weights[tap]
+            across[x - radius] = moment
+        for x in range(width - 2 * radius):  # windows across two moments are left out
+            mean_x, mean_y = across[x], across[width + x]
+            means, mean_square = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
+            variances = (across[2 * width + x] - mean_square) * unbias
+            covariance = (across[3 * width + x] - means) * unbias
+            likeness = (2 * means + LUMINANCE_FLOOR) * (2 * covariance + CONTRAST_FLOOR)
+            total[x] += likeness / ((mean_square + LUMINANCE_FLOOR) * (variances + CONTRAST_FLOOR))
+    return total.sum() / ((height - 2 * radius) * (width - 2 * radius))
