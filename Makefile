@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup repro test test-slow lint smoke ui bench lock clean
+.PHONY: help setup dlib repro test test-slow lint smoke ui bench bench-metrics lock clean
 help: ; @sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 ## setup      make .venv with every pinned package
@@ -26,6 +26,9 @@ $(VENV)/.stamp: requirements/torch.txt requirements/lock.txt pyproject.toml
 	$(UV) --no-deps -r requirements/lock.txt
 	$(UV) --no-deps --no-build-isolation -e .
 	touch $@
+
+## dlib       68 landmarks for real video (100 MB)
+dlib: setup ; $(UV) --no-deps -r requirements/dlib.txt
 
 ## repro      the whole pipeline: corpus, crop, train, generate, score, leaderboard
 repro: setup ; $(RUN) dvc repro
@@ -45,6 +48,13 @@ lint: setup ; $(BIN)/ruff format --check . && $(BIN)/ruff check .
 ## bench      frames per CPU-second of the renderer
 bench: setup ; $(PY) benchmarks/render.py
 
+## bench-metrics  our metrics beside their peers, and all of them on 100 clips
+bench-metrics: .peers/.stamp ; $(PY) -m benchmarks.metrics
+
+.peers/.stamp: requirements/peers.txt | setup
+	$(UV) --no-deps --no-build-isolation --target .peers -r requirements/peers.txt
+	touch $@
+
 ## ui         MLflow's comparison pages on 127.0.0.1:5000
 ui: setup ; $(RUN) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
@@ -54,5 +64,5 @@ lock: setup
 	  | grep -v -E '^(nvidia-|cuda-|triton|torch==|torchvision==)' > requirements/lock.new
 	mv requirements/lock.new requirements/lock.txt
 
-## clean      remove the environment (data, models and results stay: DVC owns them)
-clean: ; rm -rf $(VENV)
+## clean      remove the environment and the peers (data, models and results stay: DVC owns them)
+clean: ; rm -rf $(VENV) .peers
