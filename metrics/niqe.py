@@ -62,8 +62,7 @@ def niqe(
             f"frames of {tuple(frames.shape[2:])} pixels: NIQE needs 2 x 2 blocks of {BLOCK}, at "
             f"least {MIN_SIDE} pixels a side; use niqe_288, a score of its own"
         )
-    pristine = np.load(files("metrics") / f"niqe_{model}.npz")
-    mean, covariance = pristine["mean"], pristine["covariance"]
+    mean, covariance = _pristine(model)
     pictures = (luma(frame[:, :height, :width]).astype(PRECISION[model]) for frame in frames)
     scores = [
         _distance(_features(picture, model), mean, covariance) if np.ptp(picture) > 0 else np.nan
@@ -102,6 +101,13 @@ def _resized(
     picture = Image.fromarray(frame.permute(1, 2, 0).cpu().numpy())
     resized = np.array(picture.resize((width, height), Image.Resampling.BICUBIC))
     return torch.from_numpy(resized).permute(2, 0, 1)[None]
+
+
+@cache
+def _pristine(model: Model) -> tuple[Float[np.ndarray, "36"], Float[np.ndarray, "36 36"]]:
+    """Mean and covariance of the features of pristine photographs."""
+    with np.load(files("metrics") / f"niqe_{model}.npz") as stored:
+        return stored["mean"], stored["covariance"]
 
 
 def _distance(

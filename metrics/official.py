@@ -25,8 +25,6 @@ class Judge:
         sha256: of the file that the weights come from.
     """
 
-    name: str
-
     def __init__(self, network: nn.Module, sha256: str) -> None:
         self.network = network
         self.sha256 = sha256
@@ -37,8 +35,6 @@ class Judge:
 
 class Inception(Judge):
     """Inception-v3 of the TensorFlow release of 2015, as `fid` means it."""
-
-    name = "inception"
 
     def __init__(self, network: nn.Module, sha256: str) -> None:
         # the children are in the order in which they run
@@ -74,8 +70,6 @@ class Inception(Judge):
 
 class FaceNet(Judge):
     """InceptionResnetV1 of facenet-pytorch, trained on VGGFace2."""
-
-    name = "facenet"
 
     @torch.inference_mode()
     def embed(
@@ -114,8 +108,6 @@ class FaceNet(Judge):
 
 class SyncNet(Judge):
     """SyncNet v2 of Chung and Zisserman."""
-
-    name = "syncnet"
 
     @torch.inference_mode()
     def embed_video(
@@ -163,8 +155,6 @@ class SyncNet(Judge):
 
 class EmotionFan(Judge):
     """emotion-FAN finetuned on MEAD, the emotion classifier of EAT."""
-
-    name = "fan"
 
     def probabilities(
         self, frames: UInt8[Tensor, "frames 3 height width"], points: Float[Tensor, "frames 68 2"]
@@ -224,8 +214,6 @@ class EmotionFan(Judge):
 
 class S3fd(Judge):
     """S3FD face detector as SyncNet's script runs it."""
-
-    name = "s3fd"
 
     def boxes(
         self, frames: UInt8[Tensor, "frames 3 height width"]

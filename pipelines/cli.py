@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-weights = typer.Typer(
+weights_app = typer.Typer(
     no_args_is_help=True, help="Published networks that judge: list, fetch, verify."
 )
-app.add_typer(weights, name="weights")
+app.add_typer(weights_app, name="weights")
 WEIGHTS = Path("models/weights")
 WeightsFolder = Annotated[Path, typer.Option("--folder", help="where the weights lie")]
 DISK_GB = 5  # what `make repro` leaves room for
@@ -41,7 +41,7 @@ def score(
     out: Annotated[Path, typer.Option(help="folder for table, numbers and report")],
     audio: Annotated[Path | None, typer.Option(help="folder of sounds, equal names")] = None,
     protocol: Annotated[str, typer.Option(help="full (HDTF's table) or eat128 (MEAD's)")] = "full",
-    weights_folder: WeightsFolder = WEIGHTS,
+    weights: Annotated[Path, typer.Option(help="folder of published weights")] = WEIGHTS,
     judges: Annotated[
         Path | None, typer.Option(help="also ask the project's own judges (rendered people only)")
     ] = None,
@@ -56,7 +56,7 @@ def score(
     from pipelines.weights import WeightsError
 
     try:
-        report = compare(generated, reference, out, preset=protocol, weights=weights_folder,
+        report = compare(generated, reference, out, preset=protocol, weights=weights,
                          audio=audio, judges=judges)  # fmt: skip
     except (CompareError, MediaError, WeightsError, FileNotFoundError) as error:
         typer.echo(error, err=True)
@@ -75,7 +75,7 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@weights.command("list")
+@weights_app.command("list")
 def list_weights(folder: WeightsFolder = WEIGHTS) -> None:
     """Show what there is, under which licence, and what is here already."""
     from metrics.weights import OFFICIAL
@@ -86,7 +86,7 @@ def list_weights(folder: WeightsFolder = WEIGHTS) -> None:
         typer.echo(f"  sha256   {entry.sha256 or 'none published'}\n  from     {entry.url}")
 
 
-@weights.command()
+@weights_app.command()
 def fetch(
     name: str,
     folder: WeightsFolder = WEIGHTS,
@@ -104,7 +104,7 @@ def fetch(
     typer.echo(f"{found.path}: {found.status}, sha256 {found.sha256}")
 
 
-@weights.command()
+@weights_app.command()
 def verify(folder: WeightsFolder = WEIGHTS) -> None:
     """Check what is here against the published checksums; exit 1 if something is wrong."""
     from pipelines import weights as store

@@ -19,10 +19,10 @@ from metrics.protocol import PRESETS, Protocol, identify
 from pipelines.cluster import map_parallel
 from pipelines.evidence import describe_detector
 from pipelines.files import write_text
-from pipelines.lips import SIGHT, track_lips
+from pipelines.lips import NoLipsError, track_lips
 from pipelines.matching import SOUNDS, CompareError, by_name, match, read_labels
 from pipelines.measure import ClipScorer, ClipScores
-from pipelines.panel import NO_LOCAL, Panel, read_accuracies, seat_panel
+from pipelines.panel import NO_LOCAL, read_accuracies, seat_panel
 from pipelines.report import write_report
 from pipelines.summary import Totals, write_scores
 
@@ -182,8 +182,11 @@ def _score_clip(job: Job) -> Outcome:
             outcome.notes.append(
                 f"reference has {true.width}x{true.height} pixels: resized to {size[0]}x{size[1]}"
             )
-        panel = _panel(job)
-        lips = track_lips(panel, job.protocol, job.generated, job.reference)
+        panel, lips = seat_panel(*job.panel), None
+        try:
+            lips = track_lips(panel, job.protocol, job.generated, job.reference)
+        except NoLipsError as error:
+            panel = panel.without("syncnet", str(error))
         scorer = ClipScorer(panel, job.protocol, lips)
         counts = [0, 0]
         for pieces in _pieces(job, size, counts):
@@ -193,21 +196,12 @@ def _score_clip(job: Job) -> Outcome:
                 f"generated has {counts[0]} frames, reference {counts[1]}: both cut to the shorter"
             )
         audio = _sound(job, scorer.frames, outcome.notes)
+        if not scorer.cropped:
+            raise MediaError(f"{job.generated}: no frame in which both faces could be aligned", "")
         outcome.scores = scorer.finish(audio, job.emotion)
     except MediaError as error:
         outcome.reason = str(error)
     return outcome
-
-
-def _panel(job: Job) -> Panel:
-    """The judges; SyncNet only if what its crop needs is there too."""
-    panel = seat_panel(*job.panel)
-    needed = SIGHT.get(job.protocol.sync_crop)
-    reason = panel.reason(needed)
-    if reason is None or "syncnet" not in panel.judges:
-        return panel
-    judges = {name: judge for name, judge in panel.judges.items() if name != "syncnet"}
-    return Panel(judges, {**panel.missing, "syncnet": f"its crop needs {needed}: {reason}"})
 
 
 def _pieces(

@@ -32,7 +32,7 @@ Frames = Tensor  # uint8 (frames, 3, height, width)
 
 
 class Evidence:
-    """Collects, for one clip, a few numbers a frame; frames themselves are not kept.
+    """Collects a few numbers a frame of one clip; of the frames it keeps the last four only.
 
     Args:
         panel: the judges.
@@ -43,7 +43,6 @@ class Evidence:
         self.panel, self.protocol = panel, protocol
         self.pieces: dict[str, list[Tensor]] = defaultdict(list)
         self.box = torch.full((4,), torch.nan, dtype=torch.float64)  # the last one seen
-        self.recent: Frames | None = None  # the last four frames, which the next window shares
 
     def __contains__(self, name: str) -> bool:
         return name in self.pieces
@@ -63,7 +62,7 @@ class Evidence:
         for name, side in MIN_SIDES.items():
             if min(frames.shape[2:]) >= side:
                 self.pieces[name].append(METRICS[name].function(frames))
-        for name in FEATURE_JUDGES.values():
+        for name in FEATURE_JUDGES:
             if name in self.panel.judges and is_looked.any():
                 features = self.panel.judges[name].features(frames[is_looked])
                 self.pieces[name].append(features.float().cpu())

@@ -182,7 +182,8 @@ def _contact_sheet(boards: Sequence[System], people: int) -> np.ndarray:
     """Source, driver, every trained system, truth; one row a person, protocols in turn."""
     trained = [board for board in boards if board.name != FLOOR] or list(boards)
     strips = {board.name: _strips(board) for board in boards}
-    ids = set(boards[-1].scores["protocol_id"])  # one resolution: pictures of others do not fit
+    # one resolution: pictures of other protocols do not fit
+    ids = {means.get("protocol_id") for means in boards[-1].means.values()}
     known = {k: strip for found in strips.values() for k, strip in found.items() if k[2] in ids}
     if not known:
         raise FileNotFoundError(f"{boards[-1].folder / 'preview'}: no picture; run score again")
@@ -203,9 +204,10 @@ def _contact_sheet(boards: Sequence[System], people: int) -> np.ndarray:
 
 def _strips(board: System) -> dict[tuple[str, str, str, str], list[np.ndarray]]:
     """(person, protocol, protocol id, pair) → source, driver, generated, truth of the previews."""
-    pairs = board.scores[["person", "protocol", "protocol_id", "pair"]].drop_duplicates()
+    pairs = board.scores[["person", "protocol", "pair"]].drop_duplicates()
     found = {}
-    for key in pairs.itertuples(index=False, name=None):
+    for person, protocol, pair in pairs.itertuples(index=False, name=None):
+        key = (person, protocol, board.means[protocol]["protocol_id"], pair)
         path = board.folder / "preview" / key[1] / f"{key[3]}.png"
         if path.is_file():
             found[key] = np.split(read_picture(path), 4, axis=1)

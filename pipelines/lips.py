@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fixtalk.media import MediaError, VideoReader
+from fixtalk.media import VideoReader
 from metrics.crops import pcavs_crop, pcavs_track, syncnet_crop, syncnet_track
 from metrics.protocol import Protocol
 from pipelines.measure import Frames, LipCrop
 from pipelines.panel import Panel
 
-SIGHT = {"s3fd": "s3fd", "pcavs": "dlib68"}  # crop → the judge that it needs
+NEEDS = {"s3fd": "s3fd", "pcavs": "dlib68"}  # crop → the judge that finds faces for it
 CROPS = {"s3fd": (syncnet_track, syncnet_crop), "pcavs": (pcavs_track, pcavs_crop)}
 PIECE = 32  # frames looked at at once
 
@@ -33,6 +33,10 @@ class TrackedLips:
         return crop(frames, self.tracks[role][start : start + len(frames)])
 
 
+class NoLipsError(ValueError):
+    """SyncNet cannot be shown a clip; all other judges can."""
+
+
 def track_lips(
     panel: Panel, protocol: Protocol, generated: Path, reference: Path
 ) -> LipCrop | None:
@@ -42,20 +46,24 @@ def track_lips(
     shows no face, the one before stands in.
 
     Raises:
-        MediaError: no face in a whole video, or too few frames.
+        NoLipsError: no face in a whole video, too few frames, or the judge that finds faces is
+            not there.
     """
     if "syncnet" not in panel.judges or protocol.sync_crop == "whole":
         return None
-    judge = panel.judges[SIGHT[protocol.sync_crop]]
+    needed = NEEDS[protocol.sync_crop]
+    if needed not in panel.judges:
+        raise NoLipsError(f"its crop needs {needed}: {panel.reason(needed)}")
+    judge = panel.judges[needed]
     find = _boxes if protocol.sync_crop == "s3fd" else lambda judge, frames: judge.points(frames)
     track, _ = CROPS[protocol.sync_crop]
     tracks = {}
     for role, video in (("generated", generated), ("truth", reference)):
-        found = torch.cat([find(judge, frames) for frames in _pieces(video)])
+        found = _filled(torch.cat([find(judge, frames) for frames in _pieces(video)]), video)
         try:
-            tracks[role] = track(_filled(found, video))
+            tracks[role] = track(found)
         except ValueError as error:
-            raise MediaError(f"{video}: no crop for SyncNet: {error}", "no lips") from None
+            raise NoLipsError(f"{video.name}: no crop for SyncNet: {error}") from None
     return TrackedLips(protocol.sync_crop, tracks)
 
 
@@ -78,6 +86,6 @@ def _filled(found: Tensor, video: Path) -> Tensor:
     """Every frame with a face: the one before, at the beginning the first."""
     is_found = torch.isfinite(found).flatten(1).all(dim=1)
     if not is_found.any():
-        raise MediaError(f"{video}: no face in any frame for SyncNet's crop", "no face")
+        raise NoLipsError(f"{video.name}: no face in any frame for SyncNet's crop")
     places = torch.where(is_found, torch.arange(len(found)), -1).cummax(dim=0).values
     return found[places.clamp(min=int(is_found.nonzero()[0]))]

@@ -26,7 +26,8 @@ from pipelines.evidence import MIN_SIDES, Evidence, Frames
 from pipelines.panel import Panel
 
 PIXELS = ("psnr", "ssim", "ssim_gaussian")
-MIN_SYNC_FRAMES = 7  # two windows of five frames, and the one that SyncNet leaves out
+LOOKED = ("face_found", "lmd_mtcnn5")  # in some frames only, as are all identities
+UNHEARD = 5  # fewer windows than frames, as SyncNet scores them
 LipCrop = Callable[[str, int, Frames], Frames]  # role, first frame, frames → what SyncNet sees
 Found = tuple[str, Tensor, Tensor | None]  # metric, values of the generated and of the true frames
 
@@ -74,12 +75,19 @@ class ClipScorer:
             role: Evidence(seen_by, protocol) for role in ("generated", "truth", "driver")
         }
         self.pixels: dict[str, list[Tensor]] = defaultdict(list)
-        self.frames = 0
+        self.frames = 0  # given
+        self.cropped = 0  # of these, those that are compared
+        self.unlooked = 0  # looks that fell on a frame without a crop
         self.side = 0
-        self.uncropped = 0
 
     def add(self, generated: Frames, truth: Frames, driver: Frames | None = None) -> None:
-        """The next frames: equally many, generated and truth of one size."""
+        """The next frames: equally many, generated and truth of one size.
+
+        Raises:
+            ValueError: a driver under a protocol that crops: it would be seen uncropped.
+        """
+        if driver is not None and self.protocol.crop != "none":
+            raise ValueError(f"protocol {self.protocol.name} crops faces: leave out the driver")
         start, every = self.frames, self.protocol.detect_every
         self.frames += len(generated)
         for role, frames in (("generated", generated), ("truth", truth)):
@@ -88,9 +96,11 @@ class ClipScorer:
         is_looked = (torch.arange(len(generated)) + start) % every == 0
         if self.protocol.crop == "eat128":
             generated, truth, found = self._aligned(generated, truth)
+            self.unlooked += int((is_looked & ~found).sum())
             is_looked = is_looked[found]
         if not len(generated):
             return
+        self.cropped += len(generated)
         self.side = min(generated.shape[2:])
         for name in PIXELS:
             self.pixels[name].append(METRICS[name].function(generated, truth))
@@ -118,7 +128,7 @@ class ClipScorer:
         generated, truth = self.evidence["generated"], self.evidence["truth"]
         features = {
             judge: (generated[judge].numpy(), truth[judge].numpy())
-            for judge in FEATURE_JUDGES.values()
+            for judge in FEATURE_JUDGES
             if judge in generated
         }
         missing = {
@@ -134,7 +144,6 @@ class ClipScorer:
         judge = self.panel.judges["dlib68"]
         points = [judge.points(frames) for frames in (generated, truth)]
         found = torch.isfinite(points[0] + points[1]).all(dim=2).all(dim=1)
-        self.uncropped += int((~found).sum())
         crops = []
         for frames, marks in zip((generated, truth), points, strict=True):
             pairs = zip(frames[found], marks[found], strict=True)
@@ -175,7 +184,7 @@ class ClipScorer:
         yield from self._emotion(emotion)
 
     def _sync(self, audio: Tensor) -> Iterator[Found]:
-        windows = min(self.frames, len(audio) // SAMPLES_PER_FRAME) - 5
+        windows = min(self.frames, len(audio) // SAMPLES_PER_FRAME) - UNHEARD
         for suffix, judge in SYNC_JUDGES.items():
             if judge not in self.panel.judges or windows < 2:
                 continue
@@ -205,8 +214,6 @@ class ClipScorer:
         missing = self.panel.reason(metric.judge)
         if missing:
             return missing
-        if not self.side:
-            return "no frame in which both faces could be aligned"
         if name.startswith("leak"):
             return NO_DRIVER
         if name in MIN_SIDES:
@@ -221,6 +228,16 @@ class ClipScorer:
         seconds = len(audio) / SAMPLES_PER_FRAME / 25
         return f"{self.frames} frames and {seconds:.2f} s of sound: too short to search a shift"
 
+    def _left_out(self, name: str, values: Tensor) -> int:
+        """Frames without a value that might have one; the ends of a clip never have jitter."""
+        without = int((~torch.isfinite(values)).sum())
+        if METRICS[name].per == "clip":
+            return without
+        if name.startswith("jitter"):
+            return without - min(2, len(values))
+        is_looked = name in LOOKED or METRICS[name].judge in IDENTITY_JUDGES.values()
+        return without + (self.unlooked if is_looked else self.frames - self.cropped)
+
     def _row(
         self, name: str, values: Tensor | None, truth: Tensor | None, reason: str | None
     ) -> dict[str, Any]:
@@ -228,8 +245,7 @@ class ClipScorer:
         if values is None:
             return {"value": None, "truth": None, "frames": 0, "left_out": 0, "reason": reason}
         finite = values[torch.isfinite(values)]
-        uncropped = self.uncropped if METRICS[name].per == "frame" else 0
-        counts = {"frames": len(finite), "left_out": len(values) - len(finite) + uncropped}
+        counts = {"frames": len(finite), "left_out": self._left_out(name, values)}
         row = {"truth": None if truth is None else _finite_mean(truth), **counts, "reason": None}
         if len(finite):
             return {"value": finite.mean().item(), **row}

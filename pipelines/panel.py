@@ -30,9 +30,10 @@ class Panel:
         """Why a judge cannot be asked; None if it can, or if none is needed."""
         return None if judge is None else self.missing.get(judge)
 
-    def sha256_of(self, judge: str | None) -> str | None:
-        """Hash of a judge's weights; None if there is no such judge."""
-        return self.judges[judge].sha256 if judge in self.judges else None
+    def without(self, judge: str, reason: str) -> "Panel":
+        """The panel with one judge sent out."""
+        judges = {name: seated for name, seated in self.judges.items() if name != judge}
+        return Panel(judges, {**self.missing, judge: reason})
 
 
 @cache

@@ -10,7 +10,7 @@ import pandas as pd
 from metrics.catalogue import METRICS, Metric, is_column, metric_of
 from pipelines.files import write_text
 
-DIGITS = {"dB": 2, "px of 128": 3, "frames": 2}
+DIGITS = {"dB": 2, "frames": 2}
 ARROWS = {True: "↑", False: "↓", None: "→0"}
 FLOOR = "copy_source"
 TRUTH = "truth"  # the row of what the true clips score themselves

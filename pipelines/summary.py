@@ -26,8 +26,7 @@ from pipelines.measure import ClipScores
 
 RESAMPLES = 2000
 SEED = 0
-SAMPLED = 4096  # features kept for the distances that need them all
-NOT_SETS = tuple(name for name, metric in METRICS.items() if metric.per != "set")
+SAMPLED = 4096  # features kept, at most, for the distances that need them side by side
 
 
 @dataclass
@@ -50,17 +49,17 @@ class FeatureSets:
 
     def distances(self, judge: str) -> tuple[dict[str, float | None], list[str]]:
         """Distances between the two sets by column name, and what to be careful about."""
-        suffix = next(key for key, name in FEATURE_JUDGES.items() if name == judge)
-        fid, kid = ("fid", "kid") if judge == "inception" else ("fd", "kd")
+        suffix, (fid, kid) = judge, FEATURE_JUDGES[judge]
         n = min(moments.n for moments in self.moments)
         if n < 2:
             return {}, [f"{fid}_{suffix}: {n} frames; a distance needs at least 2"]
         samples = [sample.features for sample in self.samples]
+        m = min(map(len, samples))
         kernel, deviation = kernel_distance(*samples)
         values: dict[str, float | None] = {
             f"{fid}_{suffix}@{n}": frechet_of_moments(*self.moments),
-            f"{kid}_{suffix}@{n}": kernel,
-            f"{kid}_{suffix}@{n}_std": None if np.isnan(deviation) else deviation,
+            f"{kid}_{suffix}@{m}": kernel,
+            f"{kid}_{suffix}@{m}_std": None if np.isnan(deviation) else deviation,
         }
         warnings = []
         if n < FEW_FRAMES:
@@ -72,8 +71,8 @@ class FeatureSets:
             limit, residual = frechet_at_infinity(*samples)
         except ValueError as error:
             return values, [*warnings, f"{fid}_infinity_{suffix}: {error}"]
-        values[f"{fid}_infinity_{suffix}@{n}"] = limit
-        values[f"{fid}_infinity_{suffix}@{n}_residual"] = residual
+        values[f"{fid}_infinity_{suffix}@{m}"] = limit
+        values[f"{fid}_infinity_{suffix}@{m}_residual"] = residual
         return values, warnings
 
 
@@ -103,12 +102,12 @@ class Totals:
     def means(self) -> dict[str, Any]:
         """Mean, interval, count and id of every metric; the reasons of those without a value."""
         protocol, table = self.protocol, pd.DataFrame(self.rows)
-        first = table[table.metric == NOT_SETS[0]]
+        of_frames = table[table.metric == "psnr"]
         means: dict[str, Any] = {
             "protocol_id": protocol.id,
             "pairs": int(table["pair"].nunique()),
             "people": int(table["person"].nunique()),
-            "frames": int((first["frames"] + first["left_out"]).sum()),
+            "frames": int((of_frames["frames"] + of_frames["left_out"]).sum()),
         }
         reasons, ids, warnings = {}, {}, []
         for name, rows in table.groupby("metric", sort=False):
@@ -125,7 +124,7 @@ class Totals:
         return {**means, "reasons": reasons, "ids": ids, "warnings": warnings}
 
     def number_id(self, column: str) -> str:
-        """Protocol id of one number."""
+        """What must be equal for two numbers of a column to compare."""
         name = column.partition("@")[0]
         metric = METRICS[name]
         return self.protocol.id_of(name, metric.version, self.judges.get(metric.judge or ""))
@@ -140,6 +139,9 @@ def write_scores(
 ) -> dict[str, Any]:
     """Write scores.parquet (pair × metric) and metrics.json (protocol → means) into `out`.
 
+    `protocol_id` says which numbers may stand in one table, `number_id` (in metrics.json under
+    "ids") which may stand in one column: it follows the judge's weights too.
+
     Args:
         out: folder, which is there.
         totals: protocol → its clips.
@@ -151,7 +153,7 @@ def write_scores(
         What metrics.json says.
     """
     rows = [
-        {**row, "protocol_id": total.number_id(row["metric"])}
+        {**row, "number_id": total.number_id(row["metric"])}
         for total in totals.values()
         for row in total.rows
     ]

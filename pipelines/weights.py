@@ -125,7 +125,7 @@ def _checked(weights: Weights, path: Path) -> tuple[dict[str, "Tensor"], str]:
 
     command = f"fixtalk weights fetch {weights.name} --accept-licence"
     if not path.is_file():
-        raise WeightsMissingError(f"unavailable: {weights.name}; {command}")
+        raise WeightsMissingError(f"unavailable: {weights.name} is not in {path.parent}; {command}")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if weights.sha256 and not found.startswith(weights.sha256):

@@ -215,9 +215,10 @@ def test_unusable_boxes_are_refused(boxes, message):
         syncnet_track(boxes)
 
 
-def test_a_track_outside_the_frame_is_refused(picture):
-    with pytest.raises(ValueError, match="outside a frame 512 wide, 512 high"):
-        syncnet_crop(picture[None], torch.tensor([[40.0, 650.0, 100.0]]))
+def test_a_face_that_leaves_the_frame_is_cut_at_its_edge(picture):
+    beyond, edge = (torch.tensor([[40.0, x, 100.0]]) for x in (650.0, 512.0))
+
+    assert torch.equal(syncnet_crop(picture[None], beyond), syncnet_crop(picture[None], edge))
 
 
 def test_pcavs_crop_keeps_the_mouth_in_its_place(points, picture):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from fixtalk.media import MediaError, write_video
+from fixtalk.media import write_video
 from metrics import METRICS, Protocol
 from metrics.emotion import EMOTIONS
 from metrics.judges import EfficientNetLite0
 from metrics.sync import mfcc_windows
-from pipelines.lips import track_lips
+from pipelines.lips import NoLipsError, track_lips
 from pipelines.measure import ClipScorer
 from pipelines.panel import Panel
 
@@ -192,6 +192,46 @@ def test_a_video_without_a_face_has_no_crop_and_says_so(tmp_path):
     write_video(path, np.full((8, 64, 64, 3), 99, np.uint8), lossless=True)
     panel = Panel({"syncnet": Colours(), "dlib68": Dlib68()}, {})
 
-    with pytest.raises(MediaError, match=r"grey\.mkv: no face in any frame"):
+    with pytest.raises(NoLipsError, match=r"^grey\.mkv: no face in any frame"):
         track_lips(panel, replace(PROTOCOL, sync_crop="pcavs"), path, path)
     assert track_lips(panel, PROTOCOL, path, path) is None
+
+
+def test_a_driver_of_a_cropped_protocol_is_refused(panel, clips):
+    scorer = ClipScorer(Panel({**panel.judges, "dlib68": Boxes()}, {}),
+                        replace(PROTOCOL, crop="eat128"))  # fmt: skip
+
+    with pytest.raises(ValueError, match="leave out the driver"):
+        scorer.add(*clips)
+
+
+def test_a_video_without_a_face_has_no_emotion_rather_than_the_first(panel, clips, audio):
+    class Blind(Colours):
+        """Finds no face."""
+
+        def features(self, frames, points):
+            return torch.full((len(frames), 8), torch.nan)
+
+    blind = Panel({**panel.judges, "local_emotion": Blind()}, {})
+
+    row = values(scored(blind, clips[:2], audio, FRAMES, emotion="happy"))["acc_emo_local"]
+
+    assert (row["value"], row["left_out"], row["reason"]) == (None, 1, "undefined in every frame")
+
+
+def test_only_frames_that_could_have_jitter_are_left_out():
+    class Points:
+        sha256 = "points"
+
+        def points(self, frames, boxes=None):
+            marks = torch.zeros(len(frames), 68, 2)
+            marks[4] = torch.nan
+            return marks
+
+    frames = torch.zeros(FRAMES, 3, 64, 64, dtype=torch.uint8)
+    scorer = ClipScorer(Panel({"local_landmarks": Points()}, {}), PROTOCOL)
+    scorer.add(frames, frames)
+
+    row = values(scorer.finish(torch.zeros(0, dtype=torch.int16), None))["jitter_local"]
+
+    assert (row["frames"], row["left_out"]) == (FRAMES - 2 - 3, 3)

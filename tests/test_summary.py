@@ -143,8 +143,8 @@ def test_files_hold_every_number_and_its_id(tmp_path):
 
     table, facts = read_table(tmp_path / "scores.parquet")
     means = json.loads((tmp_path / "metrics.json").read_text())
-    assert set(table.protocol_id[table.metric == "psnr"]) == {means["self"]["ids"]["psnr"]}
-    assert table.protocol_id.nunique() == table.metric.nunique()
+    assert set(table.number_id[table.metric == "psnr"]) == {means["self"]["ids"]["psnr"]}
+    assert table.number_id.nunique() == table.metric.nunique()
     assert facts["protocols"]["self"]["resolution"] == "8x8"
     assert means["self"]["possible"] == 4
     assert means["cross"] == {"pairs": 0, "reason": "no", "possible": 0}
