@@ -97,6 +97,8 @@ def compare(
         raise CompareError(f"protocol '{preset}' is unknown: known are {', '.join(PRESETS)}")
     found, alone = match(generated, reference)
     labels = read_labels(reference / LABELS)
+    alone += [f"{LABELS}/{clip}: no such clip" for clip in sorted(labels.keys() - found.keys())]
+    accuracies = read_accuracies(judges)["judges"] if judges else {}
     sounds = by_name(audio, SOUNDS) if audio else {}
     protocol = _protocol(preset)
     jobs = [
@@ -116,7 +118,7 @@ def compare(
         outcomes.append(outcome)
     total.protocol = _completed(protocol, outcomes)
     facts = {"system": generated.name, "dataset": reference.name, "key": generated.name}
-    facts["judges"] = read_accuracies(judges)["judges"] if judges else {}
+    facts["judges"] = accuracies
     return _write(out, total, facts, outcomes, alone)
 
 

@@ -48,10 +48,16 @@ def read_labels(path: Path) -> dict[str, dict[str, str]]:
     """Clip → its row of the label file; none without the file."""
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if "clip" not in (rows.fieldnames or []):
-            raise CompareError(
-                f"{path}: no column 'clip'; write clip,emotion and optionally person"
-            )
-        return {row["clip"]: row for row in rows}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise CompareError(f"{path}: not UTF-8 ({error.reason}); save it as UTF-8") from None
+    rows = csv.DictReader(lines)
+    if "clip" not in (rows.fieldnames or []):
+        raise CompareError(f"{path}: no column 'clip'; write clip,emotion and optionally person")
+    labels: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["clip"] in labels:
+            raise CompareError(f"{path}: clip {row['clip']!r} is listed twice; keep one row")
+        labels[row["clip"]] = row
+    return labels

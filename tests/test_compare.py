@@ -18,6 +18,7 @@ from metrics.judges import JudgeMissingError
 from pipelines.cli import app
 from pipelines.compare import compare
 from pipelines.matching import CompareError
+from pipelines.panel import Panel
 
 FRAMES = 8
 
@@ -380,3 +381,35 @@ def test_command_prints_the_table_and_errors_without_a_trace(folders):
     for words in ("psnr", "Read with care", "unavailable"):
         assert words in shown.output
     assert (folders[2] / "report.md").is_file()
+
+
+def test_label_files_of_other_spelling_are_told(folders):
+    for folder in folders[:2]:
+        write_video(folder / "a.mkv", softened(face(2)), lossless=True)
+    labels = folders[1] / "labels.csv"
+
+    labels.write_text("\ufeffclip,emotion\na,bored\nb,happy\n", encoding="utf-8")
+    means, coverage, _ = run(folders)
+    assert means["acc_emo_local"] is None
+    assert coverage["unmatched"] == ["labels.csv/b: no such clip"]
+    labels.write_text("clip,emotion\na,happy\na,sad\n")
+    with pytest.raises(CompareError, match="clip 'a' is listed twice"):
+        run(folders)
+    labels.write_bytes("clip,emotion\na,fröhlich\n".encode("latin-1"))
+    with pytest.raises(CompareError, match="not UTF-8"):
+        run(folders)
+
+
+def test_a_face_that_syncnet_cannot_be_shown_costs_its_columns_only(folders, monkeypatch):
+    panel = Panel({"syncnet": object(), "dlib68": None}, {"s3fd": "unavailable: s3fd"})
+    monkeypatch.setattr(
+        "pipelines.compare.seat_panel", lambda *folders: panel.without("dlib68", "")
+    )
+    write_video(folders[0] / "a.mkv", softened(face()), lossless=True, audio=tone(FRAMES / 25))
+    write_video(folders[1] / "a.mkv", face(), lossless=True)
+
+    means, coverage, _ = run(folders)
+
+    assert coverage["scored"] == 1
+    assert means["psnr"] > 20
+    assert means["reasons"]["sync_conf_syncnet"] == "its crop needs s3fd: unavailable: s3fd"
