@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ class Protocol:
         resolution: pixels of the frames that are compared, as "64x64"; "mixed" where clips differ.
         codec: the generated frames were read from, "lossless" or a codec's name.
         detector: of faces, with the hash of its weights.
-        inputs: hash of the compared pairs and of the true pixels.
+        inputs: hash of the compared pairs, their true videos and sounds, and their labels.
         crop: "none" for the whole frame; "eat128" for EAT's aligned crop of 128 pixels.
         sync_crop: what SyncNet sees: the "whole" frame, its own crop around "s3fd" boxes, or the
             "pcavs" alignment of EAT.
@@ -51,15 +52,18 @@ class Protocol:
         """12 hex digits: rows of different ids never share a table."""
         return identify(asdict(self))
 
-    def id_of(self, metric: str, version: int, judge: str | None) -> str:
-        """Id of one number, which also depends on the metric's version and its judge's weights.
+    def id_of(self, metric: str, version: int, judges: Sequence[str]) -> str:
+        """Id of one number, which also depends on the metric's version and its judges' weights.
 
         Args:
             metric: key of METRICS.
             version: of its implementation.
-            judge: sha256 of the network it asks, None for none.
+            judges: sha256 of the network it asks, and of those that crop for it.
         """
-        return identify([asdict(self), metric, version, judge])
+        return identify([asdict(self), metric, version, list(judges)])
+
+
+CROP_JUDGES = {"s3fd": "s3fd", "pcavs": "dlib68"}  # what finds the faces of a SyncCrop
 
 
 @dataclass(frozen=True)
@@ -69,19 +73,14 @@ class Preset:
     crop: Crop
     sync_crop: SyncCrop
     pooled: tuple[str, ...]
-    meaning: str
 
 
 PRESETS = {
-    "full": Preset(
-        "none", "s3fd", (),
-        "whole frames as they are; the table of HDTF",
-    ),
-    "eat128": Preset(
-        "eat128", "pcavs", ("psnr", "ssim", "ssim_gaussian"),
-        "faces aligned to 128 pixels as yuangan/evaluation_eat does; the table of MEAD",
-    ),
-}  # fmt: skip
+    # whole frames as they are: the table of HDTF
+    "full": Preset("none", "s3fd", ()),
+    # faces aligned to 128 pixels as yuangan/evaluation_eat does: the table of MEAD
+    "eat128": Preset("eat128", "pcavs", ("psnr", "ssim", "ssim_gaussian")),
+}
 
 
 def identify(facts: Any) -> str:

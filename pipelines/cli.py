@@ -58,7 +58,7 @@ def score(
     try:
         report = compare(generated, reference, out, preset=protocol, weights=weights,
                          audio=audio, judges=judges)  # fmt: skip
-    except (CompareError, MediaError, WeightsError, FileNotFoundError) as error:
+    except (CompareError, MediaError, WeightsError, OSError) as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from None
     Console().print(Markdown(report))
@@ -98,7 +98,7 @@ def fetch(
 
     try:
         found = store.fetch(name, folder, accept_licence, source)
-    except store.WeightsError as error:
+    except (store.WeightsError, OSError) as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{found.path}: {found.status}, sha256 {found.sha256}")

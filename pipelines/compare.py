@@ -2,33 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import torch
-
-from fixtalk.media import MediaError, VideoReader, probe, read_audio
-from fixtalk.sound import read_sound
+from fixtalk.media import FPS, MediaError, probe
 from metrics.judges import Dlib68
 from metrics.protocol import PRESETS, Protocol, identify
 from pipelines.cluster import map_parallel
 from pipelines.evidence import describe_detector
 from pipelines.files import write_text
+from pipelines.footage import pieces, sounds
 from pipelines.lips import NoLipsError, track_lips
-from pipelines.matching import SOUNDS, CompareError, by_name, match, read_labels
+from pipelines.matching import SOUNDS, CompareError, Matches, by_name, match, read_labels
 from pipelines.measure import ClipScorer, ClipScores
-from pipelines.panel import NO_LOCAL, read_accuracies, seat_panel
+from pipelines.panel import read_accuracies, seat_panel
 from pipelines.report import write_report
 from pipelines.summary import Totals, write_scores
 
 LABELS = "labels.csv"  # beside the reference videos: clip,emotion and, where known, person
 MIN_SIDE = 16  # pixels; smaller frames hold no window of ssim
-PIECE = 32  # frames scored at once: bounds memory, not the result
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,7 @@ class Job:
     sound: Path | None
     emotion: str | None
     protocol: Protocol
-    panel: tuple[Path, Path | None, str]
+    panel: tuple[Path, Path | None]
 
 
 @dataclass
@@ -54,7 +47,8 @@ class Outcome:
         notes: differences between the two videos that a reader should know.
         size: of the compared frames, as "256x256".
         codec: of the generated video.
-        sha256: of the reference video.
+        truth: what the numbers depend on beside the generated video: hashes and label.
+        frames: compared, and of the reference.
     """
 
     clip: str
@@ -63,7 +57,8 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     size: str = ""
     codec: str = ""
-    sha256: str = ""
+    truth: tuple[str | None, ...] = ()
+    frames: tuple[int, int] = (0, 0)
 
 
 def compare(
@@ -92,19 +87,23 @@ def compare(
 
     Raises:
         CompareError: a folder or preset is missing, no name matches, no clip can be scored.
+        OSError: `out` cannot be written.
     """
     if preset not in PRESETS:
         raise CompareError(f"protocol '{preset}' is unknown: known are {', '.join(PRESETS)}")
-    found, alone = match(generated, reference)
+    matches = match(generated, reference)
     labels = read_labels(reference / LABELS)
-    alone += [f"{LABELS}/{clip}: no such clip" for clip in sorted(labels.keys() - found.keys())]
-    accuracies = read_accuracies(judges)["judges"] if judges else {}
-    sounds = by_name(audio, SOUNDS) if audio else {}
+    given = by_name(audio, SOUNDS) if audio else {}
     protocol = _protocol(preset)
+    system = generated.resolve().name
+    facts = {"system": system, "dataset": reference.resolve().name, "key": system}
+    facts["judges"] = read_accuracies(judges)["judges"] if judges else {}
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "coverage.json", "{}\n")  # an unwritable folder is told before the work
     jobs = [
-        Job(clip, *paths, sounds.get(clip), labels.get(clip, {}).get("emotion"), protocol,
-            (weights, judges, NO_LOCAL))
-        for clip, paths in found.items()
+        Job(clip, *paths, given.get(clip), labels.get(clip, {}).get("emotion") or None, protocol,
+            (weights, judges))
+        for clip, paths in matches.both.items()
     ]  # fmt: skip
     total, outcomes = Totals(), []
     for job, outcome in zip(jobs, map_parallel(_score_clip, jobs, "score"), strict=True):
@@ -112,14 +111,14 @@ def compare(
             outcome.notes.append(f"no sound of this name in {audio}")
         if outcome.scores:
             person = labels.get(job.clip, {}).get("person") or job.clip
-            facts = {"system": generated.name, "pair": job.clip, "person": person}
-            total.add(facts, outcome.scores)
+            total.add({"system": system, "pair": job.clip, "person": person}, outcome.scores)
         outcome.scores = None  # the totals have what is needed of it
         outcomes.append(outcome)
     total.protocol = _completed(protocol, outcomes)
-    facts = {"system": generated.name, "dataset": reference.name, "key": generated.name}
-    facts["judges"] = accuracies
-    return _write(out, total, facts, outcomes, alone)
+    lost = [
+        f"{LABELS}/{clip}: no such clip" for clip in sorted(labels.keys() - matches.both.keys())
+    ]
+    return _write(out, total, facts, outcomes, matches, lost)
 
 
 def _protocol(preset: str) -> Protocol:
@@ -143,115 +142,93 @@ def _completed(protocol: Protocol, outcomes: list[Outcome]) -> Protocol:
         protocol,
         resolution=_common([outcome.size for outcome in scored]),
         codec=_common([outcome.codec for outcome in scored]),
-        inputs=identify([[outcome.clip, outcome.sha256] for outcome in scored]),
+        inputs=identify([[outcome.clip, *outcome.truth] for outcome in scored]),
     )
 
 
 def _write(
-    out: Path, total: Totals, facts: dict[str, Any], outcomes: list[Outcome], alone: list[str]
+    out: Path,
+    total: Totals,
+    facts: dict[str, Any],
+    outcomes: list[Outcome],
+    matches: Matches,
+    lost: list[str],
 ) -> str:
     """All files of the output folder; the text of the report."""
-    out.mkdir(parents=True, exist_ok=True)
     name = total.protocol.name
-    means = write_scores(out, {name: total}, facts, {name: len(outcomes) + len(alone)}, {})
+    possible = {name: len(matches.both) + len(matches.not_generated)}
+    means = write_scores(out, {name: total}, facts, possible, {})[name]
     coverage = {
         "matched": len(outcomes),
         "scored": len([outcome for outcome in outcomes if outcome.reason is None]),
-        "unmatched": alone,
+        "frames": [sum(outcome.frames[n] for outcome in outcomes) for n in (0, 1)],
+        "unmatched": [
+            *(f"generated/{clip}: no reference" for clip in matches.without_reference),
+            *(f"reference/{clip}: not generated" for clip in matches.not_generated),
+            *lost,
+        ],
         "failed": {o.clip: o.reason for o in outcomes if o.reason},
         "differences": {o.clip: o.notes for o in outcomes if o.notes},
     }
     write_text(out / "coverage.json", json.dumps(coverage, indent=1) + "\n")
-    return write_report(out / "report.md", asdict(total.protocol), means[name], facts, coverage)
+    return write_report(out / "report.md", asdict(total.protocol), means, facts, coverage)
 
 
 def _score_clip(job: Job) -> Outcome:
     """Scores of one clip, or the reason why it has none."""
     outcome = Outcome(job.clip)
-    with job.reference.open("rb") as file:
-        outcome.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     try:
-        made, true = probe(job.generated), probe(job.reference)
-        size = (made.width, made.height)
-        if min(size) < MIN_SIDE:
-            raise MediaError(f"{job.generated}: {size} pixels, at least {MIN_SIDE} a side", "tiny")
-        outcome.codec = made.codec
-        outcome.size = "128x128" if job.protocol.crop == "eat128" else "{}x{}".format(*size)
-        for name, info in (("generated", made), ("reference", true)):
-            if abs(info.fps - 25) > 0.01:
-                outcome.notes.append(f"{name} has {info.fps:.2f} fps: read at 25 by time stamps")
-        if (true.width, true.height) != size:
-            outcome.notes.append(
-                f"reference has {true.width}x{true.height} pixels: resized to {size[0]}x{size[1]}"
-            )
-        panel, lips = seat_panel(*job.panel), None
-        try:
-            lips = track_lips(panel, job.protocol, job.generated, job.reference)
-        except NoLipsError as error:
-            panel = panel.without("syncnet", str(error))
-        scorer = ClipScorer(panel, job.protocol, lips)
-        counts = [0, 0]
-        for pieces in _pieces(job, size, counts):
-            scorer.add(*pieces)
-        if counts[0] != counts[1]:
-            outcome.notes.append(
-                f"generated has {counts[0]} frames, reference {counts[1]}: both cut to the shorter"
-            )
-        audio = _sound(job, scorer.frames, outcome.notes)
-        if not scorer.cropped:
-            raise MediaError(f"{job.generated}: no frame in which both faces could be aligned", "")
-        outcome.scores = scorer.finish(audio, job.emotion)
-    except MediaError as error:
-        outcome.reason = str(error)
+        hashes = [_sha256(path) for path in (job.generated, job.reference, job.sound)]
+        outcome.truth = (*hashes[1:], job.emotion)
+        if hashes[0] == hashes[1]:
+            outcome.notes.append("generated and reference are the same file")
+        _score_videos(job, outcome)
+    except (MediaError, OSError) as error:
+        outcome.reason, outcome.scores = str(error), None
     return outcome
 
 
-def _pieces(
-    job: Job, size: tuple[int, int], counts: list[int]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Generated and true frames of one size, PIECE at a time; counts those of each video."""
-    readers = VideoReader(job.generated), VideoReader(job.reference)
-    held: list[tuple[np.ndarray, np.ndarray]] = []
-    for made, true in zip_longest(*readers):
-        counts[0] += made is not None
-        counts[1] += true is not None
-        if made is None or true is None:
-            continue
-        if true.shape != made.shape:
-            how = cv2.INTER_AREA if true.shape[0] > size[1] else cv2.INTER_CUBIC
-            true = cv2.resize(true, size, interpolation=how)
-        held.append((made, true))
-        if len(held) == PIECE:
-            yield _as_tensors(held)
-            held = []
-    for reader in readers:
-        if reader.damage:
-            raise MediaError(f"{reader.video}: damaged: {reader.damage}; make it again", "damaged")
-    if held:
-        yield _as_tensors(held)
+def _score_videos(job: Job, outcome: Outcome) -> None:
+    """Fills the outcome of a clip whose files can be read."""
+    made, true = probe(job.generated), probe(job.reference)
+    size = (made.width, made.height)
+    if min(size) < MIN_SIDE:
+        raise MediaError(f"{job.generated}: {size} pixels, at least {MIN_SIDE} a side", "tiny")
+    outcome.codec = made.codec
+    outcome.size = "128x128" if job.protocol.crop == "eat128" else "{}x{}".format(*size)
+    for name, info in (("generated", made), ("reference", true)):
+        if abs(info.fps - FPS) > 0.01:
+            outcome.notes.append(f"{name} has {info.fps:.2f} fps: read at {FPS} by time stamps")
+    if (true.width, true.height) != size:
+        outcome.notes.append(
+            f"reference has {true.width}x{true.height} pixels: resized to {size[0]}x{size[1]}"
+        )
+    panel, lips, counts = seat_panel(*job.panel), None, [0, 0]
+    try:
+        lips = track_lips(panel, job.protocol, pieces(job.generated, job.reference, size, [0, 0]))
+    except NoLipsError as error:
+        panel = panel.without("syncnet", str(error))
+    scorer = ClipScorer(panel, job.protocol, lips)
+    for pair in pieces(job.generated, job.reference, size, counts):
+        scorer.add(*pair)
+    outcome.frames = (scorer.cropped, counts[1])
+    if counts[0] != counts[1]:
+        outcome.notes.append(
+            f"generated has {counts[0]} frames, reference {counts[1]}: both cut to the shorter"
+        )
+    if not scorer.cropped:
+        raise MediaError(f"{job.generated}: no frame in which both faces could be aligned")
+    audio, true_audio = sounds(
+        job.generated, job.reference, job.sound, scorer.frames, outcome.notes
+    )
+    outcome.scores = scorer.finish(audio, job.emotion, true_audio)
 
 
-def _as_tensors(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
-    made, true = (torch.from_numpy(np.stack(frames)) for frames in zip(*held, strict=True))
-    return made.permute(0, 3, 1, 2), true.permute(0, 3, 1, 2)
-
-
-def _sound(job: Job, frames: int, notes: list[str]) -> torch.Tensor:
-    """The clip's sound, cut to its frames; no samples where there is none."""
-    if job.sound:
-        samples = read_sound(job.sound)
-    else:
-        samples = read_audio(job.generated, frames)
-        if not samples.any():
-            samples = read_audio(job.reference, frames)
-            if samples.any():
-                notes.append("generated has no sound: scored with the reference's")
-    wanted = frames * 640
-    if 0 < len(samples) < wanted - 640:
-        seconds = len(samples) / 16000
-        notes.append(f"sound has {seconds:.2f} s for {frames / 25:.2f} s of frames: cut to it")
-    samples = samples[:wanted] if samples.any() else samples[:0]
-    return torch.from_numpy(samples.astype(np.int16))
+def _sha256(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _common(values: list[str]) -> str:

@@ -42,7 +42,7 @@ class Evidence:
     def __init__(self, panel: Panel, protocol: Protocol) -> None:
         self.panel, self.protocol = panel, protocol
         self.pieces: dict[str, list[Tensor]] = defaultdict(list)
-        self.box = torch.full((4,), torch.nan, dtype=torch.float64)  # the last one seen
+        self.box = torch.full((4,), torch.nan, dtype=torch.float64)  # of the last look
 
     def __contains__(self, name: str) -> bool:
         return name in self.pieces
@@ -68,7 +68,7 @@ class Evidence:
                 self.pieces[name].append(features.float().cpu())
         near = torch.full((len(frames), 4), torch.nan, dtype=torch.float64)
         near[is_looked] = boxes
-        self._see_points(frames, self._filled(near))
+        self._see_points(frames, self._filled(near, is_looked))
 
     def see_person(self, frames: Frames) -> Tensor:
         """Faces and identity in frames; their boxes (frames, 4), NaN where no face is found."""
@@ -106,7 +106,7 @@ class Evidence:
             self.pieces[f"{name} recent"] = [window[1 - FRAMES_PER_WINDOW :]]
             if len(window) >= FRAMES_PER_WINDOW:
                 embeddings = self.panel.judges[name].embed_video(window)
-                self.pieces[name].append(embeddings.double().cpu())
+                self.pieces[name].append(embeddings.float().cpu())
 
     def _see_points(self, frames: Frames, boxes: Tensor) -> None:
         for name in LANDMARK_JUDGES.values():
@@ -122,13 +122,22 @@ class Evidence:
             features = self.panel.judges[name].features(frames, points)
             self.pieces[name].append(features.cpu())
 
-    def _filled(self, boxes: Tensor) -> Tensor:
-        """Boxes with the last one seen where there is none."""
+    def _filled(self, boxes: Tensor, is_looked: Tensor) -> Tensor:
+        """Boxes with the last look's where nobody looked: none where it found no face."""
         filled = boxes.clone()
-        for number, box in enumerate(boxes):
-            self.box = box if torch.isfinite(box).all() else self.box
+        for number, looked in enumerate(is_looked.tolist()):
+            self.box = boxes[number] if looked else self.box
             filled[number] = self.box
         return filled
+
+
+def of_finite(name: str, *inputs: Tensor) -> Tensor:
+    """A metric of the frames in which all inputs are finite; NaN in the others."""
+    found = torch.stack([torch.isfinite(values).flatten(1).all(dim=1) for values in inputs]).all(0)
+    values = torch.full((len(found),), torch.nan, dtype=torch.float64)
+    if found.any():
+        values[found] = METRICS[name].function(*(each[found] for each in inputs))
+    return values
 
 
 @cache

@@ -1,23 +1,17 @@
-"""Two videos → what SyncNet sees of each frame, as the protocol crops it."""
+"""Frames of two videos → what SyncNet sees of each, as the protocol crops it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fixtalk.media import VideoReader
 from metrics.crops import pcavs_crop, pcavs_track, syncnet_crop, syncnet_track
-from metrics.protocol import Protocol
+from metrics.protocol import CROP_JUDGES, Protocol
 from pipelines.measure import Frames, LipCrop
 from pipelines.panel import Panel
 
-NEEDS = {"s3fd": "s3fd", "pcavs": "dlib68"}  # crop → the judge that finds faces for it
 CROPS = {"s3fd": (syncnet_track, syncnet_crop), "pcavs": (pcavs_track, pcavs_crop)}
-PIECE = 32  # frames looked at at once
 
 
 @dataclass(frozen=True)
@@ -38,12 +32,17 @@ class NoLipsError(ValueError):
 
 
 def track_lips(
-    panel: Panel, protocol: Protocol, generated: Path, reference: Path
+    panel: Panel, protocol: Protocol, pieces: Iterable[tuple[Frames, Frames]]
 ) -> LipCrop | None:
     """The crop of both videos; None where SyncNet is not asked or sees whole frames.
 
-    Reads both videos once, as the tracks need all frames before the first crop. Where a frame
-    shows no face, the one before stands in.
+    Reads all pieces, as the tracks need every frame before the first crop. Where a frame shows no
+    face, the one before stands in.
+
+    Args:
+        panel: with SyncNet and the judge that finds faces for its crop.
+        protocol: which crop.
+        pieces: generated and true frames, as they will be scored.
 
     Raises:
         NoLipsError: no face in a whole video, too few frames, or the judge that finds faces is
@@ -51,19 +50,22 @@ def track_lips(
     """
     if "syncnet" not in panel.judges or protocol.sync_crop == "whole":
         return None
-    needed = NEEDS[protocol.sync_crop]
+    needed = CROP_JUDGES[protocol.sync_crop]
     if needed not in panel.judges:
         raise NoLipsError(f"its crop needs {needed}: {panel.reason(needed)}")
     judge = panel.judges[needed]
     find = _boxes if protocol.sync_crop == "s3fd" else lambda judge, frames: judge.points(frames)
     track, _ = CROPS[protocol.sync_crop]
+    found: dict[str, list[Tensor]] = {"generated": [], "truth": []}
+    for pair in pieces:
+        for role, frames in zip(found, pair, strict=True):
+            found[role].append(find(judge, frames))
     tracks = {}
-    for role, video in (("generated", generated), ("truth", reference)):
-        found = _filled(torch.cat([find(judge, frames) for frames in _pieces(video)]), video)
+    for role, parts in found.items():
         try:
-            tracks[role] = track(found)
+            tracks[role] = track(_filled(torch.cat(parts)))
         except ValueError as error:
-            raise NoLipsError(f"{video.name}: no crop for SyncNet: {error}") from None
+            raise NoLipsError(f"no crop of the {role} video: {error}") from None
     return TrackedLips(protocol.sync_crop, tracks)
 
 
@@ -76,16 +78,10 @@ def _boxes(judge: object, frames: Frames) -> Tensor:
     return boxes
 
 
-def _pieces(video: Path) -> Iterator[Frames]:
-    reader = iter(VideoReader(video))
-    while held := list(islice(reader, PIECE)):
-        yield torch.from_numpy(np.stack(held)).permute(0, 3, 1, 2)
-
-
-def _filled(found: Tensor, video: Path) -> Tensor:
+def _filled(found: Tensor) -> Tensor:
     """Every frame with a face: the one before, at the beginning the first."""
     is_found = torch.isfinite(found).flatten(1).all(dim=1)
     if not is_found.any():
-        raise NoLipsError(f"{video.name}: no face in any frame for SyncNet's crop")
+        raise ValueError("no face in any frame")
     places = torch.where(is_found, torch.arange(len(found)), -1).cummax(dim=0).values
     return found[places.clamp(min=int(is_found.nonzero()[0]))]

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,11 @@ from metrics.catalogue import (
 from metrics.crops import eat_crop
 from metrics.emotion import EMOTIONS, accuracy
 from metrics.protocol import Protocol
-from metrics.sync import SAMPLES_PER_FRAME, sync_scores
-from pipelines.evidence import MIN_SIDES, Evidence, Frames
+from metrics.sync import SAMPLES_PER_FRAME, SyncScores, sync_scores
+from pipelines.evidence import MIN_SIDES, Evidence, Frames, of_finite
 from pipelines.panel import Panel
 
 PIXELS = ("psnr", "ssim", "ssim_gaussian")
-LOOKED = ("face_found", "lmd_mtcnn5")  # in some frames only, as are all identities
 UNHEARD = 5  # fewer windows than frames, as SyncNet scores them
 LipCrop = Callable[[str, int, Frames], Frames]  # role, first frame, frames → what SyncNet sees
 Found = tuple[str, Tensor, Tensor | None]  # metric, values of the generated and of the true frames
@@ -77,7 +76,7 @@ class ClipScorer:
         self.pixels: dict[str, list[Tensor]] = defaultdict(list)
         self.frames = 0  # given
         self.cropped = 0  # of these, those that are compared
-        self.unlooked = 0  # looks that fell on a frame without a crop
+        self.faceless = {"generated": 0, "truth": 0}  # frames that could not be aligned
         self.side = 0
 
     def add(self, generated: Frames, truth: Frames, driver: Frames | None = None) -> None:
@@ -88,18 +87,16 @@ class ClipScorer:
         """
         if driver is not None and self.protocol.crop != "none":
             raise ValueError(f"protocol {self.protocol.name} crops faces: leave out the driver")
-        start, every = self.frames, self.protocol.detect_every
+        start = self.frames
         self.frames += len(generated)
         for role, frames in (("generated", generated), ("truth", truth)):
             crop = self.lip_crop(role, start, frames) if self.lip_crop else frames
             self.evidence[role].see_lips(frames, crop)
-        is_looked = (torch.arange(len(generated)) + start) % every == 0
         if self.protocol.crop == "eat128":
-            generated, truth, found = self._aligned(generated, truth)
-            self.unlooked += int((is_looked & ~found).sum())
-            is_looked = is_looked[found]
+            generated, truth = self._aligned(generated, truth)
         if not len(generated):
             return
+        is_looked = (torch.arange(len(generated)) + self.cropped) % self.protocol.detect_every == 0
         self.cropped += len(generated)
         self.side = min(generated.shape[2:])
         for name in PIXELS:
@@ -111,14 +108,18 @@ class ClipScorer:
             flat = (frames.flatten(1).double() for frames in (generated, truth, driver))
             self.pixels["leak_pixels"].append(METRICS["leak_pixels"].function(*flat))
 
-    def finish(self, audio: Tensor, emotion: str | None) -> ClipScores:
+    def finish(
+        self, audio: Tensor, emotion: str | None, true_audio: Tensor | None = None
+    ) -> ClipScores:
         """Scores of all frames given.
 
         Args:
             audio: int16 mono at 16 kHz from the time of the first frame; empty for none.
             emotion: what the clip should show, a word of EMOTIONS; None if nobody said.
+            true_audio: what the true lips said; None: the same.
         """
-        found = {name: (values, truth) for name, values, truth in self._values(audio, emotion)}
+        sounds = {"generated": audio, "truth": audio if true_audio is None else true_audio}
+        found = {name: (values, truth) for name, values, truth in self._values(sounds, emotion)}
         rows = []
         for name, metric in METRICS.items():
             if metric.per != "set":
@@ -139,64 +140,78 @@ class ClipScorer:
         hashes = {name: judge.sha256 for name, judge in self.panel.judges.items()}
         return ClipScores(rows, features, missing, hashes)
 
-    def _aligned(self, generated: Frames, truth: Frames) -> tuple[Frames, Frames, Tensor]:
-        """EAT's crops of the frames in which both faces are found, and which these are."""
-        judge = self.panel.judges["dlib68"]
-        points = [judge.points(frames) for frames in (generated, truth)]
-        found = torch.isfinite(points[0] + points[1]).all(dim=2).all(dim=1)
-        crops = []
-        for frames, marks in zip((generated, truth), points, strict=True):
-            pairs = zip(frames[found], marks[found], strict=True)
-            crops.append([eat_crop(frame, mark) for frame, mark in pairs])
-        if not found.any():
-            return generated[:0], truth[:0], found
-        return torch.stack(crops[0]), torch.stack(crops[1]), found
+    def _aligned(self, generated: Frames, truth: Frames) -> tuple[Frames, Frames]:
+        """EAT's crops of the frames in which both faces are found."""
+        judge, pairs = self.panel.judges["dlib68"], (generated, truth)
+        points = [judge.points(frames) for frames in pairs]
+        has_face = [torch.isfinite(marks).all(dim=2).all(dim=1) for marks in points]
+        for role, found in zip(self.faceless, has_face, strict=True):
+            self.faceless[role] += int((~found).sum())
+        chosen = (has_face[0] & has_face[1]).nonzero().flatten().tolist()
+        if not chosen:
+            return generated[:0], truth[:0]
+        crops = [
+            torch.stack([eat_crop(frames[n], marks[n]) for n in chosen])
+            for frames, marks in zip(pairs, points, strict=True)
+        ]
+        return crops[0], crops[1]
 
-    def _values(self, audio: Tensor, emotion: str | None) -> Iterator[Found]:
+    def _values(self, sounds: dict[str, Tensor], emotion: str | None) -> Iterator[Found]:
         generated, truth, driver = self.evidence.values()
         for name, values in self.pixels.items():
             yield name, torch.cat(values), None
         for name in MIN_SIDES:
             if name in generated:
                 yield name, generated[name], truth[name]
-        if "probabilities" not in generated:
-            return
-        least = self.protocol.min_probability
-        shares = [METRICS["face_found"].function(e["probabilities"], least)
-                  for e in (generated, truth)]  # fmt: skip
-        yield "face_found", *shares
-        yield "lmd_mtcnn5", _of_finite("lmd_mtcnn5", generated["points5"], truth["points5"]), None
+        if "probabilities" in generated:
+            yield "face_found", *(self._found(role) for role in ("generated", "truth"))
+            points = generated["points5"], truth["points5"]
+            yield "lmd_mtcnn5", of_finite("lmd_mtcnn5", *points), None
         for suffix, judge in IDENTITY_JUDGES.items():
             if judge in generated:
                 people = [generated[judge], truth[judge]]
-                yield f"csim_{suffix}", _of_finite(f"csim_{suffix}", *people), None
+                yield f"csim_{suffix}", of_finite(f"csim_{suffix}", *people), None
                 if judge in driver:
-                    leak = _of_finite(f"leak_{suffix}", *people, driver[judge])
+                    leak = of_finite(f"leak_{suffix}", *people, driver[judge])
                     yield f"leak_{suffix}", leak, None
         for suffix, judge in LANDMARK_JUDGES.items():
             if judge in generated:
                 points = (generated[judge], truth[judge])
                 for kind in ("f_lmd", "m_lmd", "f_lmd_iod"):
-                    yield f"{kind}_{suffix}", _of_finite(f"{kind}_{suffix}", *points), None
-                shaking = (METRICS[f"jitter_{suffix}"].function(marks) for marks in points)
-                yield f"jitter_{suffix}", *shaking
-        yield from self._sync(audio)
+                    yield f"{kind}_{suffix}", of_finite(f"{kind}_{suffix}", *points), None
+                if self.protocol.crop == "none":
+                    shaking = (METRICS[f"jitter_{suffix}"].function(marks) for marks in points)
+                    yield f"jitter_{suffix}", *shaking
+        yield from self._sync(sounds)
         yield from self._emotion(emotion)
 
-    def _sync(self, audio: Tensor) -> Iterator[Found]:
-        windows = min(self.frames, len(audio) // SAMPLES_PER_FRAME) - UNHEARD
+    def _found(self, role: str) -> Tensor:
+        """1 for each look that found a face, else 0; 0 too where no face could be aligned."""
+        probabilities = self.evidence[role]["probabilities"]
+        looks = -(-self.faceless[role] // self.protocol.detect_every)
+        probabilities = torch.cat([probabilities, torch.zeros(looks, dtype=torch.float64)])
+        return METRICS["face_found"].function(probabilities, self.protocol.min_probability)
+
+    def _sync(self, sounds: dict[str, Tensor]) -> Iterator[Found]:
         for suffix, judge in SYNC_JUDGES.items():
-            if judge not in self.panel.judges or windows < 2:
+            scores = [self._sync_of(judge, role, audio) for role, audio in sounds.items()]
+            if scores[0] is None:
                 continue
-            sound = self.panel.judges[judge].embed_audio(audio).double().cpu()
-            scores = [
-                sync_scores(self.evidence[role][judge][:windows], sound[:windows],
-                            self.protocol.max_shift)
-                for role in ("generated", "truth")
-            ]  # fmt: skip
             for name, part in (("conf", "confidence"), ("dist", "distance"), ("offset", "offset")):
-                values = [torch.tensor([float(getattr(score, part))]) for score in scores]
+                values = [
+                    None if each is None else torch.tensor([float(getattr(each, part))])
+                    for each in scores
+                ]
                 yield f"sync_{name}_{suffix}", *values
+
+    def _sync_of(self, judge: str, role: str, audio: Tensor) -> SyncScores | None:
+        """How well the lips of a role go with a sound; None without judge or enough of both."""
+        windows = min(self.frames, len(audio) // SAMPLES_PER_FRAME) - UNHEARD
+        if judge not in self.panel.judges or windows < 2:
+            return None
+        sound = self.panel.judges[judge].embed_audio(audio).float().cpu()
+        lips = self.evidence[role][judge]
+        return sync_scores(lips[:windows], sound[:windows], self.protocol.max_shift)
 
     def _emotion(self, emotion: str | None) -> Iterator[Found]:
         if emotion not in EMOTIONS:
@@ -210,33 +225,35 @@ class ClipScorer:
 
     def _reason(self, name: str, audio: Tensor, emotion: str | None) -> str:
         """Why a metric has no value at all in this clip."""
-        metric = METRICS[name]
-        missing = self.panel.reason(metric.judge)
+        missing = self.panel.reason(METRICS[name].judge)
         if missing:
             return missing
+        if name.startswith("sync"):
+            seconds = len(audio) / SAMPLES_PER_FRAME / 25
+            few = f"{self.frames} frames and {seconds:.2f} s of sound: too short to search a shift"
+            return few if len(audio) else "no sound"
+        if name.startswith("acc_emo") and emotion not in EMOTIONS:
+            known = ", ".join(EMOTIONS)
+            return f"{emotion!r} is not one of {known}" if emotion else "no emotion label"
         if name.startswith("leak"):
             return NO_DRIVER
+        if name.startswith("jitter"):
+            return "frames are aligned one by one: nothing trembles"
         if name in MIN_SIDES:
             see = f"; see {name}_288" if name.startswith("niqe") else ""
             return f"{self.side} pixels a side, it needs {MIN_SIDES[name]}{see}"
-        if name.startswith("acc_emo"):
-            known = ", ".join(EMOTIONS)
-            return f"no emotion label: {emotion!r} is not one of {known}" if emotion else (
-                "no emotion label")  # fmt: skip
-        if not len(audio):
-            return "no sound"
-        seconds = len(audio) / SAMPLES_PER_FRAME / 25
-        return f"{self.frames} frames and {seconds:.2f} s of sound: too short to search a shift"
+        return NO_FACE
 
     def _left_out(self, name: str, values: Tensor) -> int:
         """Frames without a value that might have one; the ends of a clip never have jitter."""
         without = int((~torch.isfinite(values)).sum())
-        if METRICS[name].per == "clip":
+        if METRICS[name].per == "clip" or name == "face_found":
             return without
         if name.startswith("jitter"):
             return without - min(2, len(values))
-        is_looked = name in LOOKED or METRICS[name].judge in IDENTITY_JUDGES.values()
-        return without + (self.unlooked if is_looked else self.frames - self.cropped)
+        unaligned = self.frames - self.cropped
+        is_looked = name == "lmd_mtcnn5" or METRICS[name].judge in IDENTITY_JUDGES.values()
+        return without + (-(-unaligned // self.protocol.detect_every) if is_looked else unaligned)
 
     def _row(
         self, name: str, values: Tensor | None, truth: Tensor | None, reason: str | None
@@ -262,7 +279,7 @@ def _on_crops(panel: Panel) -> Panel:
     """The panel for EAT's crops, on which dlib looks at faces as large as they are."""
     judge = copy(panel.judges["dlib68"])
     judge.upsample = 0
-    return replace(panel, judges={**panel.judges, "dlib68": judge})
+    return Panel({**panel.judges, "dlib68": judge}, panel.missing)
 
 
 def _is_right(guess: Tensor, true: Tensor) -> Tensor:
@@ -275,12 +292,3 @@ def _is_right(guess: Tensor, true: Tensor) -> Tensor:
 def _finite_mean(values: Tensor) -> float | None:
     finite = values[torch.isfinite(values)]
     return finite.mean().item() if len(finite) else None
-
-
-def _of_finite(name: str, *inputs: Tensor) -> Tensor:
-    """A metric of the frames in which all inputs are finite; NaN in the others."""
-    found = torch.stack([torch.isfinite(values).flatten(1).all(dim=1) for values in inputs]).all(0)
-    values = torch.full((len(found),), torch.nan, dtype=torch.float64)
-    if found.any():
-        values[found] = METRICS[name].function(*(each[found] for each in inputs))
-    return values

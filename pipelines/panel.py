@@ -57,19 +57,26 @@ def seat_panel(weights: Path, local: Path | None, no_local: str = NO_LOCAL) -> P
             missing[name] = str(error)
     if local is None:
         missing |= {f"local_{name}": no_local for name in LOCAL}
-    return Panel(judges, missing)
+    panel = Panel(judges, missing)
+    if "emotion_fan" in judges and "dlib68" in missing:
+        return panel.without("emotion_fan", f"its face chips need dlib68: {missing['dlib68']}")
+    return panel
 
 
 def read_accuracies(local: Path) -> dict[str, Any]:
     """What judges.json says of the judges in a folder.
 
     Raises:
-        WeightsError: no such file.
+        WeightsError: no such file, or damaged.
     """
     path = local / "judges.json"
     if not path.is_file():
         raise WeightsError(f"{path}: missing; run the judge stage first (make repro)")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return {name: facts[name] for name in ("dataset", "judges")}
+    except (ValueError, KeyError) as error:
+        raise WeightsError(f"{path}: damaged ({error!r}); run the judge stage again") from None
 
 
 def _official(weights: Path) -> dict[str, Callable[[], Any]]:
@@ -116,7 +123,7 @@ def _local(folder: Path | None) -> dict[str, Callable[[], Any]]:
         path = folder / f"{name}.safetensors"
         content = path.read_bytes() if path.is_file() else b""
         sha256 = hashlib.sha256(content).hexdigest()
-        if sha256 != known[name]["sha256"]:
+        if sha256 != known.get(name, {}).get("sha256"):
             raise WeightsError(f"{path}: missing or not the file of judges.json; run judge again")
         return adapters[name](load(content), sha256)
 

@@ -24,21 +24,24 @@ def write_report(
     facts: Mapping[str, Any],
     coverage: Mapping[str, Any],
 ) -> str:
-    """Write the report and return its text."""
+    """Write the report; returns its text but for counts and ids, which fill the file's end."""
+    compared, possible = coverage["frames"]
     lines = [
         f"# {facts['system']} against {facts['dataset']}", "",
         f"Protocol `{protocol['name']}` ({means['protocol_id']}): {_describe(protocol)}.", "",
-        f"{coverage['scored']} of {coverage['matched']} clips scored, {means['frames']} frames.",
-        "", *_table(means), "", *_remarks(means, coverage, facts["judges"]),
+        f"{coverage['scored']} of {coverage['matched']} clips scored; "
+        f"{compared} of {possible} true frames compared.", "",
+        *_table(means), "", *_remarks(means, coverage, facts["judges"]),
     ]  # fmt: skip
     text = "\n".join(lines) + "\n"
-    write_text(path, text)
+    write_text(path, "\n".join([text, *_counts(means)]) + "\n")
     return text
 
 
 def cell(name: str, value: float | None) -> str:
-    """A value with the digits of its unit."""
-    return "–" if value is None else f"{value:.{DIGITS.get(metric_of(name).unit, 3)}f}"
+    """A value with the digits of its unit; kernel distances are small."""
+    digits = 5 if name.startswith(("kid", "kd")) else DIGITS.get(metric_of(name).unit, 3)
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def heading(name: str) -> str:
@@ -128,25 +131,30 @@ def _describe(protocol: Mapping[str, Any]) -> str:
 
 
 def _table(means: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "| metric | value | 95 % interval | truth | clips | frames left out | id |",
-        "| --- | ---: | :---: | ---: | ---: | ---: | --- |",
-    ]
+    lines = ["| metric | value | 95 % interval | truth |", "| --- | ---: | :---: | ---: |"]
     for name in filter(is_column, means):
         if means[name] is None:
             continue
         low, high = means.get(f"{name}_low"), means.get(f"{name}_high")
         interval = "" if low is None else f"[{cell(name, low)}, {cell(name, high)}]"
-        if means.get(f"{name}_std") is not None:
-            interval = f"sd of subsets {cell(name, means[f'{name}_std'])}"
+        for extra, words in (("std", "sd of subsets"), ("residual", "residual of fit")):
+            if means.get(f"{name}_{extra}") is not None:
+                interval = f"{words} {cell(name, means[f'{name}_{extra}'])}"
         truth = means.get(f"{name}_truth")
-        cells = [
-            heading(name), cell(name, means[name]), interval,
-            "" if truth is None else cell(name, truth),
-            str(means.get(f"{name}_n", "")), str(means.get(f"{name}_left_out", "")),
-            means["ids"].get(name, ""),
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
+        shown = "" if truth is None else cell(name, truth)
+        lines.append(f"| {heading(name)} | {cell(name, means[name])} | {interval} | {shown} |")
+    return lines
+
+
+def _counts(means: Mapping[str, Any]) -> list[str]:
+    """How many clips a number is of, how many frames it lacks, and its id."""
+    lines = [
+        "## Counts and ids", "",
+        "| metric | clips | frames left out | number id |", "| --- | ---: | ---: | --- |",
+    ]  # fmt: skip
+    for name in filter(is_column, means):
+        counts = [str(means.get(f"{name}_{what}", "")) for what in ("n", "left_out")]
+        lines.append(f"| {name} | {counts[0]} | {counts[1]} | {means['ids'].get(name, '')} |")
     return lines
 
 

@@ -103,7 +103,8 @@ def score(config: ScoreConfig, folders: Folders, out: Path) -> None:
         facts = {"system": system["system"], **{name: job.pair[name] for name in FACTS}}
         totals[job.pair["protocol"]].add({**facts, "resolution": resolution}, scores)
     for name, total in totals.items():
-        total.protocol = _protocol(config, name, jobs, total.rows[0]["resolution"])
+        sizes = sorted({row["resolution"] for row in total.rows})
+        total.protocol = _protocol(config, name, jobs, ", ".join(sizes))
     _publish_preview(jobs, preview, out / "preview")
     empty = {name: report for name, report in coverage.items() if name not in totals}
     facts = {**system, "judges": accuracies["judges"] if local else {}}
@@ -174,9 +175,9 @@ def _protocol(config: ScoreConfig, name: str, jobs: list[Job], resolution: str) 
     clips = [
         hashlib.sha256(clip).hexdigest()
         for job in of_protocol
-        for clip in (job.source, job.driver, job.truth)
+        for clip in (job.source, job.driver, job.truth, job.audio)
     ]
-    pairs = [sorted(job.pair.items()) for job in of_protocol]
+    pairs = [[*sorted(job.pair.items()), job.emotion] for job in of_protocol]
     return Protocol(
         name=name,
         resolution=resolution,

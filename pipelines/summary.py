@@ -20,7 +20,7 @@ from metrics.distribution import (
     kernel_distance,
 )
 from metrics.emotion import wilson_interval
-from metrics.protocol import Protocol
+from metrics.protocol import CROP_JUDGES, Protocol
 from pipelines.files import write_table, write_text
 from pipelines.measure import ClipScores
 
@@ -121,13 +121,19 @@ class Totals:
             warnings += cautions
             ids |= {column: self.number_id(column) for column in values if is_column(column)}
         reasons |= self.missing
+        warnings += _absences(table[~table["metric"].isin(reasons)])
         return {**means, "reasons": reasons, "ids": ids, "warnings": warnings}
 
     def number_id(self, column: str) -> str:
         """What must be equal for two numbers of a column to compare."""
-        name = column.partition("@")[0]
+        name, protocol = column.partition("@")[0], self.protocol
         metric = METRICS[name]
-        return self.protocol.id_of(name, metric.version, self.judges.get(metric.judge or ""))
+        asked = [metric.judge] if metric.judge else []
+        asked += ["dlib68"] if protocol.crop == "eat128" or metric.judge == "emotion_fan" else []
+        if metric.judge == "syncnet" and protocol.sync_crop != "whole":
+            asked.append(CROP_JUDGES[protocol.sync_crop])
+        hashes = [self.judges[name] for name in asked if name in self.judges]
+        return protocol.id_of(name, metric.version, hashes)
 
 
 def write_scores(
@@ -188,6 +194,19 @@ def person_interval(rows: pd.DataFrame, weights: str | None = None) -> tuple[flo
     return float(low), float(high)
 
 
+def _absences(table: pd.DataFrame) -> list[str]:
+    """What some clips have no value of, and why: what is hard to measure must not just vanish."""
+    empty = table[table["reason"].notna()]
+    pairs = table["pair"].nunique()
+    lines: dict[tuple[str, int], list[str]] = {}
+    for (name, reason), rows in empty.groupby(["metric", "reason"], sort=False):
+        lines.setdefault((reason, len(rows)), []).append(name)
+    return [
+        f"{', '.join(names)}: {count} of {pairs} clips without a value ({reason})"
+        for (reason, count), names in lines.items()
+    ]
+
+
 def _mean(name: str, rows: pd.DataFrame, is_pooled: bool) -> dict[str, Any]:
     """Mean over clips, or over all frames; infinite values stay out and are counted."""
     values = rows["value"].astype(float)
@@ -203,7 +222,7 @@ def _mean(name: str, rows: pd.DataFrame, is_pooled: bool) -> dict[str, Any]:
         name: mean,
         f"{name}_low": low if low is None else round(low, 6),
         f"{name}_high": high if high is None else round(high, 6),
-        f"{name}_truth": _average(rows[np.isfinite(rows["truth"].astype(float))], "truth", weights),
+        f"{name}_truth": _average(finite[finite["truth"].notna()], "truth", weights),
         f"{name}_n": len(finite),
         f"{name}_left_out": int(rows["left_out"].sum()),
     }

@@ -113,7 +113,7 @@ def _verified(weights: Weights, path: Path) -> Verified:
         _, sha256 = _checked(weights, path)
     except WeightsMissingError:
         return Verified(weights.name, False, "missing", None, path)
-    except WeightsError as error:
+    except (WeightsError, OSError) as error:
         return Verified(weights.name, False, str(error), None, path)
     status = "ok" if weights.sha256 else "ok, no published checksum"
     return Verified(weights.name, True, status, sha256, path)

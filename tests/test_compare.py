@@ -1,6 +1,7 @@
 """`fixtalk score`: anybody's folders of videos, whole, odd and broken, and what it says of them."""
 
 import json
+import os
 import wave
 from fractions import Fraction
 
@@ -125,8 +126,8 @@ def test_names_that_do_not_meet_are_refused_and_leftovers_listed(folders):
     write_video(folders[1] / "a.mkv", face(), lossless=True)
     _, coverage, report = run(folders)
 
-    assert coverage["unmatched"] == ["true/b: not generated"]
-    assert "Unmatched: `true/b: not generated`" in report
+    assert coverage["unmatched"] == ["reference/b: not generated"]
+    assert "Unmatched: `reference/b: not generated`" in report
 
 
 @pytest.mark.parametrize("missing", [0, 1])
@@ -276,7 +277,7 @@ def test_sound_is_looked_for_and_its_absence_told(folders, tmp_path):
     _, coverage, _ = run(folders, audio=sounds)
     _, own, _ = run(folders)
 
-    assert coverage["differences"]["a"] == ["sound has 0.10 s for 0.32 s of frames: cut to it"]
+    assert coverage["differences"]["a"] == ["sound has 0.10 s for 0.32 s of frames: cut to both"]
     assert f"no sound of this name in {sounds}" in coverage["differences"]["b"]
     assert own["differences"]["a"] == ["generated has no sound: scored with the reference's"]
 
@@ -413,3 +414,109 @@ def test_a_face_that_syncnet_cannot_be_shown_costs_its_columns_only(folders, mon
     assert coverage["scored"] == 1
     assert means["psnr"] > 20
     assert means["reasons"]["sync_conf_syncnet"] == "its crop needs s3fd: unavailable: s3fd"
+
+
+def test_one_folder_cannot_be_system_and_truth(folders):
+    write_video(folders[0] / "a.mkv", face(2), lossless=True)
+
+    with pytest.raises(CompareError, match="the same folder twice"):
+        compare(folders[0], folders[0], folders[2], preset="full", weights=folders[2])
+
+
+@pytest.mark.parametrize("name", ["clip with spaces", "ünïcode", "-dash", "dots.in.name", "sub/a"])
+def test_names_of_all_kinds_are_matched(folders, name):
+    for folder, lossless in zip(folders[:2], (True, False), strict=True):
+        suffix = ".mkv" if lossless else ".mp4"
+        write_video(folder / f"{name}{suffix}", face(2), lossless=lossless)
+        write_video(folder / f".hidden/b{suffix}", face(2), lossless=lossless)
+
+    _, coverage, _ = run(folders)
+
+    assert (coverage["matched"], coverage["scored"], coverage["unmatched"]) == (1, 1, [])
+
+
+def test_a_name_that_is_no_text_is_refused_before_any_work(folders):
+    for folder in folders[:2]:
+        write_video(folder / "a.mkv", face(2), lossless=True)
+    (folders[0] / "a.mkv").rename(os.fsdecode(os.fsencode(folders[0]) + b"/b\xff.mkv"))
+
+    with pytest.raises(CompareError, match="not a readable name"):
+        run(folders)
+
+
+def test_an_output_that_cannot_be_written_is_told_at_once(folders):
+    for folder in folders[:2]:
+        write_video(folder / "a.mkv", face(2), lossless=True)
+    folders[2].write_text("a file")
+    made, true, out = map(str, folders)
+
+    refused = CliRunner().invoke(
+        app, ["score", "--generated", made, "--reference", true, "--out", out]
+    )
+
+    assert refused.exit_code == 1
+    assert "File exists" in refused.output
+    assert "Traceback" not in refused.output
+
+
+def test_a_broken_sound_costs_the_sync_columns_only(folders, tmp_path):
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    (sounds / "a.wav").write_bytes(b"")
+    tone(0.32, sounds / "b.wav")
+    with wave.open(str(sounds / "c.wav"), "wb") as file:
+        file.setparams((2, 2, 8000, 2560, "NONE", ""))
+        file.writeframes(bytes(10240))
+    for name in "abc":
+        write_video(folders[0] / f"{name}.mkv", softened(face()), lossless=True)
+        write_video(folders[1] / f"{name}.mkv", face(), lossless=True)
+
+    means, coverage, _ = run(folders, audio=sounds)
+
+    assert coverage["scored"] == means["psnr_n"] == 3
+    assert "sound left out" in coverage["differences"]["a"][0]
+    assert "b" not in coverage["differences"]
+    assert coverage["differences"]["c"] == ["sound is silent"]
+
+
+def test_numbers_depend_on_sound_and_label_and_so_do_their_ids(folders, tmp_path):
+    for folder in folders[:2]:
+        write_video(folder / "a.mkv", softened(face(2)) if folder == folders[0] else face(2),
+                    lossless=True)  # fmt: skip
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+
+    ids = {run(folders)[0]["protocol_id"]}
+    (folders[1] / "labels.csv").write_text("clip,emotion\na, Happy \n")
+    ids.add(run(folders)[0]["protocol_id"])
+    for seconds in (0.08, 0.5):
+        tone(seconds, sounds / "a.wav")
+        ids.add(run(folders, audio=sounds)[0]["protocol_id"])
+
+    assert len(ids) == 4
+
+
+def test_equal_files_and_lost_frames_are_told(folders):
+    for name, frames in (("a", 8), ("b", 2)):
+        write_video(folders[0] / f"{name}.mkv", face(frames), lossless=True)
+        write_video(folders[1] / f"{name}.mkv", face(8), lossless=True)
+
+    _, coverage, report = run(folders)
+
+    assert coverage["differences"]["a"] == ["generated and reference are the same file"]
+    assert "10 of 16 true frames compared" in report
+
+
+def test_clips_without_a_value_are_counted_among_those_with_one(folders):
+    for name, frames in (("a", face(2)), ("b", plain(2))):
+        write_video(folders[0] / f"{name}.mkv", softened(frames), lossless=True)
+        write_video(folders[1] / f"{name}.mkv", frames, lossless=True)
+
+    means, _, _ = run(folders)
+
+    assert means["lmd_mtcnn5_n"] == 1
+    told = [warning for warning in means["warnings"] if warning.startswith("lmd_mtcnn5")]
+    assert len(told) == 1
+    assert told[0].endswith(
+        ": 1 of 2 clips without a value (no frame in which both faces were found)"
+    )

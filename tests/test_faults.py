@@ -10,8 +10,9 @@ import torch
 
 from fixtalk.media import VideoReader, read_audio
 from metrics import METRICS, Protocol, mfcc
-from metrics.judges import Dlib68, EfficientNetLite0, JudgeMissingError
+from metrics.judges import Dlib68, EfficientNetLite0, FaceNet, JudgeMissingError
 from metrics.sync import mfcc_windows
+from metrics.weights import OFFICIAL
 from pipelines.evidence import describe_detector
 from pipelines.measure import ClipScorer
 from pipelines.panel import Panel
@@ -25,14 +26,14 @@ PROTOCOL = Protocol(
 UNMOVED = 1e-9
 # Metrics of pictures that a fault must leave where they are, and how far they may stray.
 BOUND = {
-    "blur": {"sync_offset_local": 0.0, "face_found": 0.05},
-    "swap": {"sync_offset_local": UNMOVED},
+    "blur": {"face_found": 0.05},
+    "swap": {"face_found": 0.05},
     "shift": dict.fromkeys(
         ["psnr", "ssim", "ssim_gaussian", "cpbd", "niqe_live", "niqe_skvideo", "face_found",
          "lmd_mtcnn5", "f_lmd_dlib68", "m_lmd_dlib68", "jitter_dlib68", "fd_efficientnet_lite0"],
         UNMOVED,
     ),
-    "drop": {"cpbd": 0.02, "face_found": 0.05, "sync_offset_local": 0.0},
+    "drop": {"cpbd": 0.02, "face_found": 0.05, "csim_facenet": 1e-4},
 }  # fmt: skip
 
 
@@ -73,7 +74,9 @@ def encoded(frames):
 
 @pytest.fixture(scope="module")
 def networks():
-    judges = {"efficientnet_lite0": EfficientNetLite0.from_package()}
+    torch.manual_seed(0)  # an untrained recogniser: enough to tell two people's pictures apart
+    recogniser = FaceNet(OFFICIAL["facenet"].build().eval(), "untrained")
+    judges = {"efficientnet_lite0": EfficientNetLite0.from_package(), "facenet": recogniser}
     with suppress(JudgeMissingError):  # its metrics are checked where it is: make dlib
         judges["dlib68"] = Dlib68()
     return judges
@@ -135,7 +138,9 @@ def test_fault_moves_what_sees_it_and_nothing_that_is_bound(fault, clip, network
             assert abs(faulty[name]) > abs(sound[name]), name
         else:
             assert (worse < 0) == METRICS[name].higher_is_better, (name, sound[name], faulty[name])
-            assert abs(worse) > 0.02 * abs(sound[name]), (name, sound[name], faulty[name])
+            # untrained embeddings are nearly parallel: their likeness is read from 1 downwards
+            size = 1 - sound[name] if name == "csim_facenet" else 0.02 * abs(sound[name])
+            assert abs(worse) > size, (name, sound[name], faulty[name])
     for name, most in BOUND[fault].items():
         if sound.get(name) is not None:
             assert abs(faulty[name] - sound[name]) <= most, (name, sound[name], faulty[name])

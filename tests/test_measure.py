@@ -7,7 +7,6 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from fixtalk.media import write_video
 from metrics import METRICS, Protocol
 from metrics.emotion import EMOTIONS
 from metrics.judges import EfficientNetLite0
@@ -153,17 +152,10 @@ def test_nobody_leaks_where_nobody_else_drives(panel, clips, audio):
     assert values(scored(panel, clips, audio, FRAMES))["leak_local"]["value"] is not None
 
 
-@pytest.fixture
-def video(tmp_path, clips):
-    path = tmp_path / "a.mkv"
-    write_video(path, clips[1].permute(0, 2, 3, 1).numpy(), lossless=True)
-    return path
-
-
-def test_syncnet_crop_follows_the_face_through_frames_without_one(clips, video):
+def test_syncnet_crop_follows_the_face_through_frames_without_one(clips):
     panel = Panel({"syncnet": Colours(), "s3fd": Boxes()}, {})
 
-    lips = track_lips(panel, replace(PROTOCOL, sync_crop="s3fd"), video, video)
+    lips = track_lips(panel, replace(PROTOCOL, sync_crop="s3fd"), [clips[:2]])
     whole = lips("truth", 0, clips[1])
     pieces = torch.cat([lips("truth", n, clips[1][n : n + 5]) for n in (0, 5, 10)])
 
@@ -171,30 +163,74 @@ def test_syncnet_crop_follows_the_face_through_frames_without_one(clips, video):
     assert torch.equal(whole, pieces)
 
 
-def test_eat_shows_syncnet_an_upright_face(clips, video):
+@pytest.fixture
+def dlib68():
     pytest.importorskip("dlib", reason="dlib is not installed: make dlib")
     from metrics.judges import Dlib68
 
-    panel = Panel({"syncnet": Colours(), "dlib68": Dlib68()}, {})
+    return Dlib68()
 
-    lips = track_lips(panel, replace(PROTOCOL, sync_crop="pcavs"), video, video)
 
-    crops = lips("generated", 3, clips[1][3:6])
-    points = Dlib68().points(crops)
+def test_eat_shows_syncnet_an_upright_face(clips, dlib68):
+    panel = Panel({"syncnet": Colours(), "dlib68": dlib68}, {})
+
+    lips = track_lips(panel, replace(PROTOCOL, sync_crop="pcavs"), [clips[:2]])
+
+    points = dlib68.points(lips("generated", 3, clips[0][3:6]))
     assert points[:, 60:68].mean(dim=(0, 1)).tolist() == pytest.approx([112, 120], abs=6)
 
 
-def test_a_video_without_a_face_has_no_crop_and_says_so(tmp_path):
-    pytest.importorskip("dlib", reason="dlib is not installed: make dlib")
-    from metrics.judges import Dlib68
+def test_a_video_without_a_face_has_no_crop_and_says_so(dlib68):
+    grey = torch.full((8, 3, 64, 64), 99, dtype=torch.uint8)
+    panel = Panel({"syncnet": Colours(), "dlib68": dlib68}, {})
 
-    path = tmp_path / "grey.mkv"
-    write_video(path, np.full((8, 64, 64, 3), 99, np.uint8), lossless=True)
-    panel = Panel({"syncnet": Colours(), "dlib68": Dlib68()}, {})
+    with pytest.raises(NoLipsError, match="generated video: no face in any frame"):
+        track_lips(panel, replace(PROTOCOL, sync_crop="pcavs"), [(grey, grey)])
+    assert track_lips(panel, PROTOCOL, [(grey, grey)]) is None
 
-    with pytest.raises(NoLipsError, match=r"^grey\.mkv: no face in any frame"):
-        track_lips(panel, replace(PROTOCOL, sync_crop="pcavs"), path, path)
-    assert track_lips(panel, PROTOCOL, path, path) is None
+
+def test_a_face_that_vanishes_has_no_landmarks_there(clips, dlib68):
+    gone = clips[1].clone()
+    gone[6:] = 99
+    scorer = ClipScorer(Panel({"dlib68": dlib68}, {}), replace(PROTOCOL, detect_every=3))
+
+    scorer.add(gone, clips[1])
+    row = values(scorer.finish(torch.zeros(0, dtype=torch.int16), None))["f_lmd_dlib68"]
+
+    assert (row["frames"], row["left_out"], row["value"]) == (6, 6, 0.0)
+
+
+def test_aligned_frames_are_looked_at_though_the_first_show_no_face(dlib68, audio):
+    wide = torch.from_numpy(astronaut()[:240, 60:420].copy()).permute(2, 0, 1)
+    truth = torch.stack([wide.roll(n, 2) for n in range(FRAMES)])
+    late = truth.clone()
+    late[[0, 5, 10]] = 99
+    scorer = ClipScorer(Panel({"dlib68": dlib68}, {}), replace(PROTOCOL, crop="eat128"))
+
+    scorer.add(late, truth)
+    rows = values(scorer.finish(audio, None))
+
+    assert (rows["psnr"]["frames"], rows["psnr"]["left_out"]) == (0, FRAMES)
+    assert rows["psnr"]["reason"] == "all frames are identical to the truth"
+    assert (rows["lmd_mtcnn5"]["frames"], rows["lmd_mtcnn5"]["left_out"]) == (2, 1)
+    assert rows["face_found"]["value"] == pytest.approx(2 / 3)
+    assert rows["face_found"]["truth"] == 1.0
+    assert (rows["f_lmd_dlib68"]["frames"], rows["f_lmd_dlib68"]["left_out"]) == (FRAMES - 3, 3)
+    assert rows["jitter_dlib68"]["reason"] == "frames are aligned one by one: nothing trembles"
+
+
+def test_true_lips_are_judged_by_their_own_sound(panel, clips, audio):
+    scorer = ClipScorer(panel, replace(PROTOCOL, max_shift=1))
+    scorer.add(*clips[:2])
+
+    shared, own, none = (
+        values(scorer.finish(audio, None, true))["sync_dist_local"]
+        for true in (None, audio.flip(0), audio[:0])
+    )
+
+    assert shared["value"] == own["value"] == none["value"]
+    assert shared["truth"] != own["truth"]
+    assert none["truth"] is None
 
 
 def test_a_driver_of_a_cropped_protocol_is_refused(panel, clips):

@@ -64,6 +64,14 @@ def test_a_damaged_official_file_stops_the_work(tmp_path):
         seat_panel(tmp_path, None)
 
 
+def test_damaged_facts_of_judges_are_told(tmp_path):
+    for content in ("{", '{"judges": {}}'):
+        (tmp_path / "judges.json").write_text(content)
+
+        with pytest.raises(WeightsError, match=r"judges\.json: damaged"):
+            read_accuracies(tmp_path)
+
+
 def test_a_folder_without_judges_says_what_to_run(tmp_path):
     with pytest.raises(WeightsError, match="run the judge stage first"):
         read_accuracies(tmp_path)
