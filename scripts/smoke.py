@@ -20,6 +20,7 @@ TINY = {
             "max_seconds": 1.0,
         }
     },
+    "judge": {"batch": 8, "steps": dict.fromkeys(("emotion", "landmarks", "identity", "sync"), 8)},
     "train": {
         "model": {"width": 0.03125, "widest": 16},
         "batch": 4,

@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fixtalk", "metrics", "pipelines")
 SOURCES = sorted(p for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
-STAGES = ("download", "crop", "train", "generate", "score", "leaderboard")
+STAGES = ("download", "crop", "judge", "train", "generate", "score", "leaderboard")
 FENCES = {
     "ray": {"pipelines/cluster.py", "pipelines/train.py"},
     "mlflow": {"pipelines/tracking.py"},

@@ -1,0 +1,153 @@
+"""data/clips/<dataset> → models/judges small offline judges, and how good they are at it."""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from fixtalk.dataset import read_clips
+from fixtalk.media import probe
+from metrics.local import LocalEmotion, LocalIdentity, LocalLandmarks, LocalSync
+from pipelines import exams, lessons, tracking
+from pipelines.cluster import map_parallel
+from pipelines.config import StageConfig, load_config
+from pipelines.practice import Course, Material, read_material
+
+LOGGED_LOSSES = 20  # points of each curve
+
+
+class Steps(StageConfig):
+    """How long each judge learns."""
+
+    emotion: int = Field(ge=1, description="batches of pictures")
+    landmarks: int = Field(ge=1, description="batches of pictures")
+    identity: int = Field(ge=1, description="batches of pictures")
+    sync: int = Field(ge=1, description="batches of clips")
+
+
+class JudgeConfig(StageConfig):
+    """How the judges are trained."""
+
+    dataset: str  # its clips are learnt from; only rendered ones have the labels
+    seed: int = Field(ge=0)  # another than that of networks that shape a loss
+    batch: int = Field(ge=2)  # pictures a step
+    learning_rate: float = Field(gt=0)  # highest
+    precision: Literal["bfloat16", "float32"]  # of convolutions while training
+    steps: Steps
+
+
+class Subject(NamedTuple):
+    """What there is to learn, how it is examined, and the judge who then knows it."""
+
+    teach: Callable[[Material, Course], tuple[nn.Module, list[float]]]
+    examine: Callable[[Any, Material], dict[str, Any]]
+    judge: type
+
+
+# the longest first, so that two cores finish together
+SUBJECTS = {
+    "emotion": Subject(lessons.teach_emotion, exams.examine_emotion, LocalEmotion),
+    "landmarks": Subject(lessons.teach_landmarks, exams.examine_landmarks, LocalLandmarks),
+    "identity": Subject(lessons.teach_identity, exams.examine_identity, LocalIdentity),
+    "sync": Subject(lessons.teach_sync, exams.examine_sync, LocalSync),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One judge to train, all that a fresh process needs for it."""
+
+    name: str
+    course: Course
+    clips: Path
+    weights: Path
+
+
+def judge(config: JudgeConfig, clips: Path, out: Path) -> None:
+    """Train the four judges on the training people and examine them on the held-out ones.
+
+    `out` gets NAME.safetensors of each and judges.json. It appears whole or not at all. Networks
+    that shape a loss are trained elsewhere: a judge never shapes what it judges.
+
+    Raises:
+        ValueError: clips without the labels of rendered people; names clip and column.
+    """
+    partial = out.with_name(f".{out.name}.judge")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    jobs = [
+        Job(name, _course(config, name), clips.resolve(), partial / f"{name}.safetensors")
+        for name in SUBJECTS
+    ]
+    trained = dict(zip(SUBJECTS, map_parallel(_train, jobs, "judge"), strict=True))
+    facts = {
+        "dataset": config.dataset,
+        "resolution": _resolution(clips),
+        "seed": config.seed,
+        "judges": {name: report for name, (report, _) in trained.items()},
+    }
+    (partial / "judges.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(out, ignore_errors=True)
+    partial.replace(out)
+    _log(config, facts, {name: losses for name, (_, losses) in trained.items()}, out)
+
+
+def _course(config: JudgeConfig, name: str) -> Course:
+    return Course(
+        steps=getattr(config.steps, name),
+        batch=config.batch,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        bfloat16=config.precision == "bfloat16",
+    )
+
+
+def _train(job: Job) -> tuple[dict[str, Any], list[float]]:
+    """Write the weights of one judge; what judges.json says of it, and the losses on the way."""
+    from safetensors.torch import save_file
+
+    torch.set_num_threads(1)  # several judges are trained side by side, and sums keep their order
+    subject = SUBJECTS[job.name]
+    network, losses = subject.teach(read_material(job.clips, "train"), job.course)
+    weights = {name: values.contiguous() for name, values in network.state_dict().items()}
+    save_file(weights, job.weights)
+    examined = subject.judge(network, hashlib.sha256(job.weights.read_bytes()).hexdigest())
+    accuracy = subject.examine(examined, read_material(job.clips, "test"))
+    return {"sha256": examined.sha256, "accuracy": accuracy}, losses
+
+
+def _resolution(clips: Path) -> int:
+    return probe(read_clips(clips, "test", ["video"])[0]["video"]).width
+
+
+def _log(
+    config: JudgeConfig, facts: dict[str, Any], curves: dict[str, list[float]], out: Path
+) -> None:
+    """Accuracies and losses as an MLflow run of their own."""
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    with tracking.open_run("judges", key, tracking.provenance("judge")) as run:
+        run.log_params({"judge": config.model_dump()})
+        run.log_metrics(
+            {
+                f"{name}.{measure}": value
+                for name, one in facts["judges"].items()
+                for measure, value in one["accuracy"].items()
+                if isinstance(value, int | float)
+            }
+        )
+        for name, losses in curves.items():
+            for step in range(0, len(losses), max(1, len(losses) // LOGGED_LOSSES)):
+                run.log_metrics({f"{name}.loss": losses[step]}, step)
+        run.log_file(out / "judges.json")
+
+
+if __name__ == "__main__":
+    judge(load_config(JudgeConfig, "judge"), *map(Path, sys.argv[1:]))
