@@ -38,7 +38,6 @@ class _Local:
         RuntimeError: the state dict belongs to another network.
     """
 
-    name = "local"
     network_class: type[nn.Module]
 
     def __init__(self, weights: nn.Module | dict[str, Tensor], sha256: str) -> None:

@@ -112,14 +112,15 @@ def _course(config: JudgeConfig, name: str) -> Course:
 
 def _train(job: Job) -> tuple[dict[str, Any], list[float]]:
     """Write the weights of one judge; what judges.json says of it, and the losses on the way."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     torch.set_num_threads(1)  # several judges are trained side by side, and sums keep their order
     subject = SUBJECTS[job.name]
     network, losses = subject.teach(read_material(job.clips, "train"), job.course)
     weights = {name: values.contiguous() for name, values in network.state_dict().items()}
-    save_file(weights, job.weights)
-    examined = subject.judge(network, hashlib.sha256(job.weights.read_bytes()).hexdigest())
+    content = save(weights)
+    job.weights.write_bytes(content)
+    examined = subject.judge(network, hashlib.sha256(content).hexdigest())
     accuracy = subject.examine(examined, read_material(job.clips, "test"))
     return {"sha256": examined.sha256, "accuracy": accuracy}, losses
 
