@@ -39,39 +39,31 @@ class FeatureMoments:
             ValueError: another width than before, or NaN.
         """
         check_features(0, features=features)
+        count, width = features.shape
+        if count == 0:
+            return
+        if self.n == 0:
+            self.mean = torch.zeros(width, dtype=torch.float64)
+            self.scatter = torch.zeros(width, width, dtype=torch.float64)
+        if width != len(self.mean):
+            raise ValueError(
+                f"features of width {width} after features of width {len(self.mean)}: "
+                "use one accumulator for each feature network"
+            )
         rows = features.double()
         mean = rows.mean(dim=0)
         deviations = rows - mean
-        self._combine(len(rows), mean, deviations.T @ deviations)
-
-    def merge(self, other: "FeatureMoments") -> None:
-        """Take in everything that another accumulator has seen.
-
-        Raises:
-            ValueError: the two saw features of different width.
-        """
-        self._combine(other.n, other.mean, other.scatter)
+        total = self.n + count
+        shift = mean - self.mean
+        self.scatter.addmm_(deviations.T, deviations)
+        self.scatter.addr_(shift, shift, alpha=self.n * count / total)
+        self.mean.add_(shift, alpha=count / total)
+        self.n = total
 
     @property
     def covariance(self) -> Float[Tensor, "features features"]:
         """Sample covariance (divisor n - 1); `nan` below two features."""
         return self.scatter / (self.n - 1 if self.n > 1 else torch.nan)
-
-    def _combine(self, n: int, mean: Tensor, scatter: Tensor) -> None:
-        if n == 0:
-            return
-        if self.n == 0:
-            self.mean, self.scatter = torch.zeros_like(mean), torch.zeros_like(scatter)
-        if mean.shape != self.mean.shape:
-            raise ValueError(
-                f"features of width {len(mean)} after features of width {len(self.mean)}: "
-                "use one accumulator for each feature network"
-            )
-        total = self.n + n
-        shift = mean - self.mean
-        self.scatter.add_(scatter).addr_(shift, shift, alpha=self.n * n / total)
-        self.mean.add_(shift, alpha=n / total)
-        self.n = total
 
 
 class Reservoir:

@@ -1,4 +1,4 @@
-"""Clips → features according to the networks that papers quote, built by `metrics.weights`."""
+"""Clips → features according to the networks that papers quote, built by `metrics.registry`."""
 
 import cv2
 import torch
@@ -21,7 +21,7 @@ class Judge:
     """A frozen network of a known file.
 
     Args:
-        network: built by `metrics.weights.build`; its device is where it computes.
+        network: built by `metrics.registry.build`; its device is where it computes.
         sha256: of the file that the weights come from.
     """
 
@@ -155,24 +155,6 @@ class SyncNet(Judge):
 
 class EmotionFan(Judge):
     """emotion-FAN finetuned on MEAD, the emotion classifier of EAT."""
-
-    def probabilities(
-        self, frames: UInt8[Tensor, "frames 3 height width"], points: Float[Tensor, "frames 68 2"]
-    ) -> Float[Tensor, " classes"]:
-        """Probability of each of `metrics.emotion.EMOTIONS`: one distribution for the whole video.
-
-        Args:
-            frames: RGB, all of the video; where they do not fit, `features` and `pool` do the
-                same piece by piece.
-            points: 68 iBUG points in pixels.
-
-        Raises:
-            TypeError: frames are not uint8.
-            ValueError: no frame, or not 68 points a frame.
-
-        Source: yuangan/evaluation_eat @e39b004 code/_acc_test.py val.
-        """
-        return self.pool(self.features(frames, points))
 
     @torch.inference_mode()
     def features(

@@ -78,7 +78,7 @@ def doctor() -> None:
 @weights_app.command("list")
 def list_weights(folder: WeightsFolder = WEIGHTS) -> None:
     """Show what there is, under which licence, and what is here already."""
-    from metrics.weights import OFFICIAL
+    from metrics.registry import OFFICIAL
 
     for name, entry in OFFICIAL.items():
         here = "here" if (folder / entry.file).is_file() else "not fetched"

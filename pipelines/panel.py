@@ -81,7 +81,7 @@ def read_accuracies(local: Path) -> dict[str, Any]:
 
 def _official(weights: Path) -> dict[str, Callable[[], Any]]:
     from metrics import judges
-    from metrics.weights import build
+    from metrics.registry import build
 
     adapters = {
         "facenet": judges.FaceNet,

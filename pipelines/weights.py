@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from metrics import weights as registry
-from metrics.weights import Weights
+from metrics import registry
+from metrics.registry import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def fetch(name: str, folder: Path, accept_licence: bool, source: Path | None = N
     at the next call.
 
     Args:
-        name: a key of `metrics.weights.OFFICIAL`.
+        name: a key of `metrics.registry.OFFICIAL`.
         folder: of all weights.
         accept_licence: whoever calls has read the licence and agrees.
         source: file got some other way, to be copied instead of downloaded.

@@ -124,22 +124,6 @@ def test_moments_equal_numpy_far_from_zero():
     assert np.allclose(seen.covariance, np.cov(rows.numpy(), rowvar=False), rtol=1e-9, atol=1e-9)
 
 
-def test_merged_moments_equal_those_of_the_whole_stream(features):
-    rows = features["A"]
-    whole, left, right = moments(rows, 9), moments(rows[:31], 9), moments(rows[31:], 9)
-    untouched = right.scatter.clone()
-
-    merged = FeatureMoments()
-    for part in (FeatureMoments(), left, right):
-        merged.merge(part)
-    merged.add(rows[:0])
-
-    assert merged.n == whole.n
-    assert torch.allclose(merged.mean, whole.mean, rtol=1e-13)
-    assert torch.allclose(merged.covariance, whole.covariance, rtol=1e-11)
-    assert torch.equal(right.scatter, untouched)
-
-
 def test_memory_does_not_grow_with_the_stream():
     seen, sample = FeatureMoments(), Reservoir(capacity=50)
     sizes = []

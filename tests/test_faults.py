@@ -11,8 +11,8 @@ import torch
 from fixtalk.media import VideoReader, read_audio
 from metrics import METRICS, Protocol, mfcc
 from metrics.judges import Dlib68, EfficientNetLite0, FaceNet, JudgeMissingError
+from metrics.registry import OFFICIAL
 from metrics.sync import mfcc_windows
-from metrics.weights import OFFICIAL
 from pipelines.evidence import describe_detector
 from pipelines.measure import ClipScorer
 from pipelines.panel import Panel

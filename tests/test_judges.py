@@ -14,11 +14,10 @@ import torch
 from torch import nn
 
 import torchvision_cpu
-from metrics import judges
-from metrics import weights as registry
+from metrics import judges, registry
 from metrics.emotion_fan import face_chip
+from metrics.registry import OFFICIAL, build, layout
 from metrics.sync import sync_scores
-from metrics.weights import OFFICIAL, build, layout
 from pipelines.weights import read
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "judges.json").read_text())
@@ -231,14 +230,14 @@ def test_emotion_fan_is_a_resnet18_under_two_attentions(seat, astronaut):
         expected = network.pred_fc2((alpha * related).sum(0) / weight).softmax(0)
 
     judge = seat(judges.EmotionFan, "emotion_fan", network)
-    probabilities = judge.probabilities(frames, marks)
+    probabilities = judge.pool(judge.features(frames, marks))
     pieces = torch.cat(
         [judge.features(frames[:3], marks[:3]), judge.features(frames[3:], marks[3:])]
     )
 
     assert_near(probabilities, expected)
     assert_near(judge.pool(pieces), expected)
-    assert judge.probabilities(frames[4:5], marks[4:5]).isnan().all()
+    assert judge.pool(judge.features(frames[4:5], marks[4:5])).isnan().all()
 
 
 @pytest.mark.parametrize("scale", [1, 2.5, 4])

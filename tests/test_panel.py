@@ -8,7 +8,7 @@ from safetensors.torch import save
 
 from metrics.catalogue import METRICS
 from metrics.local import LocalEmotion, LocalIdentity, LocalLandmarks, LocalSync
-from metrics.weights import OFFICIAL
+from metrics.registry import OFFICIAL
 from pipelines.panel import LOCAL, read_accuracies, seat_panel
 from pipelines.weights import WeightsError
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from metrics import weights as registry
-from metrics.weights import OFFICIAL, Weights, check_layout, layout
+from metrics import registry
+from metrics.registry import OFFICIAL, Weights, check_layout, layout
 from pipelines.cli import app
 from pipelines.weights import WeightsError, WeightsMissingError, fetch, read, verify
 
