@@ -1,6 +1,8 @@
 """Faces: detection on a real portrait, tracking of boxes, and a crop that never squashes."""
 
+import json
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -44,6 +46,19 @@ def test_install_is_idempotent_and_gives_a_working_nms():
     nms = sys.modules["torchvision"].ops.nms
     assert nms(boxes.float(), scores, 0.5).tolist() == [1, 2, 3]
     assert nms(boxes.float()[:0], scores[:0], 0.5).tolist() == []
+
+
+def test_bundled_network_finds_what_was_measured_with_a_native_torchvision():
+    torchvision_cpu.install()
+    from facenet_pytorch import MTCNN
+
+    golden = json.loads((Path(__file__).parent / "golden" / "faces.json").read_text())
+    boxes, probabilities, points = MTCNN(keep_all=True).detect(astronaut()[None], landmarks=True)
+
+    close = {"rtol": 0, "atol": golden["tolerance_pixels"]}
+    np.testing.assert_allclose(boxes[0].astype(float), [golden["box"]], **close)
+    np.testing.assert_allclose(points[0].astype(float), [golden["points"]], **close)
+    assert float(probabilities[0][0]) == pytest.approx(golden["probability"], abs=1e-4)
 
 
 def test_detector_finds_the_astronaut_and_nothing_else():
