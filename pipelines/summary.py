@@ -117,7 +117,8 @@ class Totals:
             ids[name] = self.number_id(name)
         for judge, sets in self.sets.items():
             values, cautions = sets.distances(judge)
-            means |= values
+            # beyond nine digits they depend on where matrices lie in memory
+            means |= {n: None if v is None else float(f"{v:.9g}") for n, v in values.items()}
             warnings += cautions
             ids |= {column: self.number_id(column) for column in values if is_column(column)}
         reasons |= self.missing

@@ -53,7 +53,7 @@ def test_smoke_run_ends_with_a_leaderboard_and_the_next_runs_nothing(checkout):
 def test_killed_again_and_again_it_ends_with_the_same_leaderboard(checkout):
     smoke.run(checkout)
     undisturbed = pd.read_csv(checkout / "results" / "leaderboard.csv")
-    for made in ("data", "models/edtalk", "checkpoints", "results", ".dvc/cache"):
+    for made in ("data", "models/edtalk", "models/judges", "checkpoints", "results", ".dvc/cache"):
         shutil.rmtree(checkout / made)
     (checkout / "dvc.lock").unlink()
 
