@@ -9,6 +9,7 @@ _HOMES = {
     "Motion": "fixtalk.decoupling",
     "Source": "fixtalk.model",
     "load_checkpoint": "fixtalk.checkpoint",
+    "load_edtalk": "fixtalk.release",
 }
 
 __all__ = list(_HOMES)

@@ -1,10 +1,11 @@
 """Driver latent → lip, pose and expression coefficients → motion latent on orthogonal banks."""
 
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fixtalk.layers import EqualLinear
 from fixtalk.shapes import Float
@@ -12,13 +13,12 @@ from fixtalk.shapes import Float
 TINY = 1e-8
 
 
-@dataclass(frozen=True)
-class Motion:
-    """Coefficients of each component; mix components of several drivers with `replace`."""
+class Motion(NamedTuple):
+    """Coefficients of each component; mix components of several drivers with `_replace`."""
 
     lip: Float[Tensor, "batch lips"]
     pose: Float[Tensor, "batch poses"]
-    expression: Float[Tensor, "batch expressions"]
+    expression: Float[Tensor, "batch expressions"] | None  # None: the expression path is off
 
 
 class Decoupling(nn.Module):
@@ -38,25 +38,55 @@ class Decoupling(nn.Module):
         self.expression = _linears([latent] * 3 + [expressions])
         self.lip_pose_bank = nn.Parameter(torch.randn(latent, lips + poses))
         self.expression_bank = nn.Parameter(torch.randn(latent, expressions))
+        self.collapsed: tuple[tuple, Tensor, Tensor, Tensor] | None = None
 
     def forward(self, latent: Float[Tensor, "batch latent"]) -> Motion:
-        """Coefficients of the driver: an affine function of its latent."""
+        """Coefficients of the driver, affine in its latent: one product at inference."""
+        if torch.is_grad_enabled():
+            return self.layer_by_layer(latent)
+        matrix, offset, _ = self._collapse()
+        parts = F.linear(latent.float(), matrix, offset).split(self._counts(), 1)
+        return Motion(*parts)
+
+    def layer_by_layer(self, latent: Float[Tensor, "batch latent"]) -> Motion:
+        """The same through all eight layers, as they are trained."""
         shared = self.trunk(latent)
         return Motion(self.lip(shared), self.pose(shared), self.expression(shared))
 
     def bank(self) -> Float[Tensor, "latent components"]:
         """Orthonormal directions, ordered lip, pose, expression, with LAPACK's signs."""
+        return self._orthonormal() if torch.is_grad_enabled() else self._collapse()[2]
+
+    def _orthonormal(self) -> Tensor:
         weights = torch.cat([self.lip_pose_bank, self.expression_bank], 1).float() + TINY
         with torch.autocast(weights.device.type, enabled=False):
             return torch.linalg.qr(weights, mode="reduced").Q
 
+    def _collapse(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Matrix and offset of the coefficients, and the bank; made anew when a weight changed."""
+        now = tuple((p.data_ptr(), p._version, p.device) for p in self.parameters())
+        if self.collapsed is None or self.collapsed[0] != now:
+            with torch.autocast(now[0][2].type, enabled=False):
+                identity = torch.eye(len(self.lip_pose_bank), device=now[0][2])
+                offset = torch.cat(self.layer_by_layer(torch.zeros_like(identity[:1])), 1)
+                matrix = torch.cat(self.layer_by_layer(identity), 1) - offset
+                self.collapsed = now, matrix.T.contiguous(), offset[0], self._orthonormal()
+        return self.collapsed[1:]
+
+    def _counts(self) -> list[int]:
+        expressions = self.expression_bank.shape[1]
+        lips = len(self.lip[-1].bias)
+        return [lips, self.lip_pose_bank.shape[1] - lips, expressions]
+
     def latents(
         self, motion: Motion
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
-        """The motion latent Σ αₖqₖ and its expression part alone."""
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"] | None]:
+        """The motion latent Σ αₖqₖ, and its expression part alone where there is one."""
         bank = self.bank()
-        count = motion.expression.shape[1]
+        count = self.expression_bank.shape[1]
         lip_pose = torch.cat([motion.lip, motion.pose], 1).float() @ bank[:, :-count].T
+        if motion.expression is None:
+            return lip_pose, None
         expression = motion.expression.float() @ bank[:, -count:].T
         return lip_pose + expression, expression
 

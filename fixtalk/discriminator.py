@@ -1,4 +1,4 @@
-"""Frame → realness and the feature maps it was judged by."""
+"""Frame → realness, and the feature maps it is judged by."""
 
 import math
 from itertools import pairwise
@@ -10,6 +10,7 @@ from fixtalk.layers import ConvLayer, EqualLinear, ResBlock
 from fixtalk.shapes import Float
 
 GROUP = 4  # frames at most whose spread is compared
+COARSEST = 4  # pixels, side of the last map
 
 
 class Discriminator(nn.Module):
@@ -29,20 +30,27 @@ class Discriminator(nn.Module):
 
     def forward(
         self, frames: Float[Tensor, "batch 3 height width"], sets: int = 1
-    ) -> tuple[Float[Tensor, " batch"], list[Tensor]]:
-        """The logit of being real; and one feature map per resolution, fine first.
+    ) -> Float[Tensor, " batch"]:
+        """The logit of being real.
 
         Args:
             frames: to judge.
             sets: how many sets of equal length lie one behind the other, such as real and fake;
                 their statistics are kept apart.
         """
-        features = [self.stem(frames)]
-        for block in self.blocks:
-            features.append(block(features[-1]))
-        x = torch.cat([features[-1], _batch_deviation(features[-1], sets)], 1)
+        features = self.features(frames)[-1]
+        x = torch.cat([features, _batch_deviation(features, sets)], 1)
         x = self.hidden(self.conv(x).flatten(1))
-        return self.output(x)[:, 0].float(), features[1:]
+        return self.output(x)[:, 0].float()
+
+    def features(self, frames: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """The map behind each block, fine first, down to 4 px; smaller frames pass fewer blocks."""
+        maps = [self.stem(frames)]
+        for block in self.blocks:
+            if maps[-1].shape[-1] <= COARSEST:
+                break
+            maps.append(block(maps[-1]))
+        return maps[1:]
 
 
 def _batch_deviation(x: Float[Tensor, "b c h w"], sets: int) -> Float[Tensor, "b 1 h w"]:

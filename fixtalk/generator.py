@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fixtalk.layers import ConvLayer, EqualLinear, ModulatedConv, StyledConv, Upsample, leaky_relu
+from fixtalk.layers import ConvLayer, ModulatedConv, StyledConv, Upsample
 from fixtalk.shapes import Float
 
 
@@ -21,19 +21,24 @@ class ExpressionEnhancement(nn.Module):
     def __init__(self, count: int, latent: int) -> None:
         super().__init__()
         hidden = latent // 4  # 128 of the published 512
-        self.style = nn.Sequential(
-            EqualLinear(latent, hidden, activate=True), EqualLinear(hidden, 2 * count)
-        )
-        self.conv = ConvLayer(count, count, 3)
-        nn.init.zeros_(self.conv.weight)  # a block adds nothing until it has learned to
+        self.conv = nn.Conv2d(count, count, 3, padding=1, bias=False)
+        self.hidden = nn.Linear(latent, hidden)
+        self.gamma, self.beta = nn.Linear(hidden, count), nn.Linear(hidden, count)
+        for layer, bias in ((self.gamma, -1.0), (self.beta, 0.0)):
+            nn.init.zeros_(layer.weight)  # a block adds nothing until it has learned to
+            nn.init.constant_(layer.bias, bias)
 
     def forward(
         self, features: Float[Tensor, "b c h w"], expression: Float[Tensor, "b latent"]
     ) -> Float[Tensor, "b c h w"]:
         """The enhanced map."""
-        gamma, beta = self.style(expression)[:, :, None, None].to(features.dtype).chunk(2, 1)
-        styled = F.instance_norm(features) * (1 + gamma) + beta
-        return features + self.conv(styled)
+        hidden = F.relu(self.hidden(expression))
+        gamma, beta = (layer(hidden)[:, :, None, None] for layer in (self.gamma, self.beta))
+        return F.instance_norm(self.convolved(features)) * (1 + gamma) + beta + features
+
+    def convolved(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """What is normalised; a bias would not outlive that."""
+        return self.conv(features)
 
 
 class Warp(nn.Module):
@@ -62,9 +67,8 @@ class Warp(nn.Module):
         if coarser is not None:
             logits = logits + self.upsample(coarser)
         height, width = logits.shape[2:]
-        ys = torch.linspace(-1, 1, height, device=h.device)
-        xs = torch.linspace(-1, 1, width, device=h.device)
-        grid = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], -1)
+        lines = (torch.linspace(-1, 1, n, dtype=torch.float64).float() for n in (height, width))
+        grid = torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], -1).to(h.device)
         flow = torch.tanh(logits[:, :2]).permute(0, 2, 3, 1) + grid
         mask = torch.sigmoid(logits[:, 2:]).to(features.dtype)
         warped = F.grid_sample(features.float(), flow, align_corners=self.align_corners)
@@ -80,7 +84,7 @@ class Stage(nn.Module):
         self.conv = StyledConv(count, count, latent)
         self.enhance = ExpressionEnhancement(count, latent)
         self.warp = Warp(count, latent, align_corners=align_corners)
-        self.to_rgb = ConvLayer(count, 3, 1, activate=False)
+        self.to_rgb = ConvLayer(count, 3, 1)
         self.rgb_bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
 
 
@@ -119,7 +123,7 @@ class Generator(nn.Module):
                 features = stage.enhance(features, expression)
             warped, mask, flow, logits = stage.warp(h, latent, features, logits)
             h = warped + h * (1 - mask)
-            colour = leaky_relu(stage.to_rgb(warped).float() + stage.rgb_bias)
+            colour = stage.to_rgb(warped).float() + stage.rgb_bias
             rgb = colour if rgb is None else colour + self.upsample(rgb)
             flows.append(flow)
         return rgb, flows

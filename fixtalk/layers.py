@@ -35,7 +35,7 @@ class EqualLinear(nn.Module):
         self.scale = 1 / math.sqrt(inputs)
         self.activate = activate
 
-    def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
+    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """The affine map, followed by the leaky ReLU where asked for."""
         x = F.linear(x, self.weight * self.scale, self.bias)
         return leaky_relu(x) if self.activate else x

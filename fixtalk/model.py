@@ -1,14 +1,16 @@
 """Source frame and driver frames → the source person in the drivers' motion."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from fixtalk.decoupling import Decoupling, Motion
-from fixtalk.encoder import Encoder, channels
-from fixtalk.generator import Generator
+from fixtalk.backbone import Backbone, Motion
+from fixtalk.edi import EDI, EDIConfig
+from fixtalk.edtalk import EDTalk, only
+from fixtalk.emi import EMI, EMIConfig
+from fixtalk.encoder import channels
 from fixtalk.shapes import Float
 
 RESOLUTIONS = (64, 128, 256, 512)
@@ -28,6 +30,8 @@ class ModelConfig:
     poses: int  # 6 published
     expressions: int  # 10 published
     align_corners: bool  # of the warp: True from scratch, False for official EDTalk weights
+    emi: EMIConfig | None = None  # None: the motion head reads the frame's latent, as in EDTalk
+    edi: EDIConfig | None = None  # None: the source's maps stay as they are
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -50,36 +54,62 @@ class ModelConfig:
         return channels(self.resolution, self.width, self.widest)
 
 
+def leak_side(resolution: int) -> int:
+    """Side of the map that carries most identity: 32 from 256 px on, below an eighth of the frame.
+
+    Source: FixTalk, figure 3, names the 32×32 map; the rule for small frames is ours.
+    """
+    return min(32, resolution // 8)
+
+
 @dataclass(frozen=True)
 class Source:
-    """What is computed once per person: identity latent and feature maps, 8×8 first."""
+    """What is computed once per person."""
 
-    latent: Float[Tensor, "batch latent"]
-    maps: tuple[Tensor, ...]
+    latent: Float[Tensor, "batch latent"]  # identity
+    maps: tuple[Tensor, ...]  # 8×8 first
+    motion: Motion  # of the source frame itself
+    token: Float[Tensor, "batch latent"] | None  # its leak map, compressed; None without EDI
 
     def expand(self, batch: int) -> "Source":
         """The source repeated for `batch` drivers, without a copy."""
-        latent = self.latent.expand(batch, -1)
-        return Source(latent, tuple(m.expand(batch, -1, -1, -1) for m in self.maps))
+        motion = type(self.motion)(*(p.expand(batch, *p.shape[1:]) for p in self.motion))
+        token = None if self.token is None else self.token.expand(batch, -1)
+        maps = tuple(m.expand(batch, -1, -1, -1) for m in self.maps)
+        return Source(self.latent.expand(batch, -1), maps, motion, token)
 
 
 class FixTalk(nn.Module):
-    """The base of FixTalk: EDTalk's encoder, orthogonal motion banks and warping generator."""
+    """A backbone with the Enhanced Motion Indicator, the Enhanced Detail Indicator, or both.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Without either it is its backbone, bit by bit.
+
+    Args:
+        config: architecture.
+        backbone: another one than EDTalk; its channels and latent are taken as they are.
+    """
+
+    def __init__(self, config: ModelConfig, backbone: Backbone | None = None) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.channels, config.latent)
-        self.decoupling = Decoupling(config.latent, config.lips, config.poses, config.expressions)
-        self.generator = Generator(
-            config.channels, config.latent, align_corners=config.align_corners
+        self.backbone = backbone or EDTalk(
+            config.channels,
+            config.latent,
+            (config.lips, config.poses, config.expressions),
+            align_corners=config.align_corners,
         )
+        side, latent = leak_side(config.resolution), self.backbone.latent
+        counts = self.backbone.channels
+        self.emi = EMI(counts, side, latent, config.emi) if config.emi else None
+        self.edi = EDI(counts[side], side, latent, config.edi) if config.edi else None
 
     def encode_source(self, frames: Float[Tensor, "batch 3 height width"]) -> Source:
         """Identity of the source frames in [-1, 1]; reuse it for every driver."""
         self._check(frames, "source")
-        latent, maps = self.encoder(frames)
-        return Source(latent, tuple(maps))
+        latent, maps = self.backbone.features(frames)
+        motion = self.backbone.motion(self.motion_code(latent, maps))
+        token = self.edi.compress(self.leak_map(maps)) if self.edi else None
+        return Source(latent, tuple(maps), motion, token)
 
     def motion(
         self, frames: Float[Tensor, "batch 3 height width"], region: str | None = None
@@ -94,14 +124,8 @@ class FixTalk(nn.Module):
             ValueError: unknown region, or frames of another resolution than the model's.
         """
         self._check(frames, "driver")
-        motion = self.decoupling(self.encoder(frames)[0])
-        if region is None:
-            return motion
-        names = ("lip", "pose", "expression")
-        if region not in names:
-            raise ValueError(f"region {region!r}: choose one of {', '.join(names)}")
-        zeros = {n: torch.zeros_like(getattr(motion, n)) for n in names if n != region}
-        return replace(motion, **zeros)
+        motion = self.backbone.motion(self.motion_code(*self.backbone.features(frames)))
+        return motion if region is None else only(motion, region)
 
     def animate(self, source: Source, motion: Motion) -> Float[Tensor, "batch 3 height width"]:
         """Frames of the source person in the given motion, in [-1, 1].
@@ -110,12 +134,48 @@ class FixTalk(nn.Module):
         """
         return self.render(source, motion)[0].clamp(-1, 1)
 
+    def drive(
+        self,
+        source: Float[Tensor, "batch 3 height width"],
+        lip: Float[Tensor, "batch 3 height width"],
+        pose: Float[Tensor, "batch 3 height width"],
+        expression: Float[Tensor, "batch 3 height width"],
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """The source person with lips, pose and expression of three drivers, frames in [-1, 1].
+
+        Not clamped, as EDTalk's own video mode returns them.
+        """
+        lips, poses, expressions = (self.motion(frames) for frames in (lip, pose, expression))
+        motion = lips._replace(pose=poses.pose, expression=expressions.expression)
+        return self.render(self.encode_source(source), motion)[0]
+
     def render(self, source: Source, motion: Motion) -> tuple[Tensor, list[Tensor]]:
-        """Unclamped frames and the flow of each resolution (b h w 2): what training looks at."""
+        """Unclamped frames and the flow of each resolution (b h w 2), coarse first."""
         if len(source.latent) == 1:
-            source = source.expand(len(motion.lip))
-        latent, expression = self.decoupling.latents(motion)
-        return self.generator(source.latent + latent, list(source.maps), expression)
+            source = source.expand(len(motion[0]))
+        maps = source.maps
+        if self.edi is not None:
+            token = self.edi.recall(self.motion_difference(source, motion), source.token)
+            maps = self.with_leak_map(maps, self.edi.enrich(self.leak_map(maps), token))
+        return self.backbone.render(source.latent, maps, motion)
+
+    def motion_code(
+        self, latent: Float[Tensor, "batch latent"], maps: Sequence[Tensor]
+    ) -> Float[Tensor, "batch latent"]:
+        """What the motion head reads: EMI's z, or the frame's latent where there is no EMI."""
+        return latent if self.emi is None else self.emi(maps)
+
+    def motion_difference(self, source: Source, motion: Motion) -> Float[Tensor, "batch latent"]:
+        """Driver's minus source's motion latent, which exists whatever drives."""
+        return self.backbone.motion_latent(motion) - self.backbone.motion_latent(source.motion)
+
+    def leak_map(self, maps: Sequence[Tensor]) -> Float[Tensor, "batch channels side side"]:
+        """The map whose side carries most identity."""
+        return next(m for m in maps if m.shape[-1] == leak_side(self.config.resolution))
+
+    def with_leak_map(self, maps: Sequence[Tensor], new: Tensor) -> tuple[Tensor, ...]:
+        """The maps with that one exchanged."""
+        return tuple(new if m.shape == new.shape else m for m in maps)
 
     def _check(self, frames: Tensor, role: str) -> None:
         side = self.config.resolution

@@ -1,5 +1,6 @@
 """The base model: shapes, banks, caching, warps, and the layers it is made of."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -7,9 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from fixtalk.checkpoint import load_checkpoint, save_checkpoint
+from fixtalk.decoupling import Decoupling, Motion
+from fixtalk.discriminator import Discriminator
+from fixtalk.encoder import channels
+from fixtalk.generator import ExpressionEnhancement, Warp
 from fixtalk.layers import Blur, ModulatedConv, Upsample
-from fixtalk.model import FixTalk, ModelConfig
-from tests.conftest import TINY
+from fixtalk.model import FixTalk
+from tests.conftest import TINY, TINY_FIXTALK
 
 
 @pytest.fixture(scope="module")
@@ -35,32 +40,101 @@ def test_frames_keep_their_resolution(resolution):
     assert fake.abs().max() <= 1
 
 
-def test_full_width_has_the_published_parameter_counts():
-    # spec: LIA's encoder 21,635,648 parameters at 256 px, the banks 13,312 + 5,120
+@pytest.mark.parametrize(("resolution", "count"), [(256, 24_001_089), (512, 24_030_753)])
+def test_discriminator_has_the_published_parameter_count(resolution, count):
     with torch.device("meta"):
-        model = FixTalk(
-            ModelConfig(
-                resolution=256, width=1.0, widest=512, latent=512, lips=20, poses=6, expressions=10,
-                align_corners=False,
-            )
-        )  # fmt: skip
+        discriminator = Discriminator(channels(resolution, 1.0, 512))
 
-    assert sum(p.numel() for p in model.encoder.parameters()) == 21_635_648
-    banks = (model.decoupling.lip_pose_bank, model.decoupling.expression_bank)
-    assert [bank.numel() for bank in banks] == [13_312, 5_120]
-    heads = {"trunk": 1_050_624, "lip": 535_572, "pose": 528_390, "expression": 530_442}
-    for name, count in heads.items():
-        assert sum(p.numel() for p in getattr(model.decoupling, name).parameters()) == count
+    assert sum(p.numel() for p in discriminator.parameters()) == count
+
+
+def test_discriminator_sees_small_frames_with_fewer_blocks():
+    discriminator = Discriminator(TINY.channels)
+
+    assert [m.shape[-1] for m in discriminator.features(frames(1))] == [32, 16, 8, 4]
+    assert [m.shape[-1] for m in discriminator.features(frames(1, 16))] == [8, 4]
 
 
 def test_banks_are_orthonormal_and_sequential(model):
-    bank = model.decoupling.bank()
+    bank = model.backbone.decoupling.bank()
 
     identity = bank.T @ bank
-    alone = torch.linalg.qr(model.decoupling.lip_pose_bank + 1e-8, mode="reduced").Q
+    alone = torch.linalg.qr(model.backbone.decoupling.lip_pose_bank + 1e-8, mode="reduced").Q
 
     assert torch.allclose(identity, torch.eye(13), atol=1e-5)
     assert torch.allclose(bank[:, :10], alone, atol=1e-5)
+
+
+def test_motion_heads_collapse_to_one_product_at_inference():
+    decoupling = Decoupling(64, 6, 4, 3)
+    latent = torch.randn(5, 64)
+
+    layered, bank = torch.cat(decoupling(latent), 1), decoupling.bank()
+    with torch.no_grad():
+        collapsed, kept = torch.cat(decoupling(latent), 1), decoupling.bank()
+        again = decoupling.bank()
+
+    assert torch.allclose(layered, collapsed, atol=1e-5)
+    assert torch.equal(bank, kept)
+    assert again is kept
+
+
+@pytest.mark.parametrize("change", ["in place", "loaded", "copied"])
+def test_collapsed_heads_follow_their_weights(change):
+    decoupling, other = Decoupling(64, 6, 4, 3), Decoupling(64, 6, 4, 3)
+    latent = torch.randn(5, 64)
+    with torch.no_grad():
+        before = torch.cat(decoupling(latent), 1)
+        if change == "in place":
+            torch._foreach_lerp_(list(decoupling.parameters()), list(other.parameters()), 0.5)
+        elif change == "loaded":
+            decoupling.load_state_dict(other.state_dict())
+        else:
+            decoupling = copy.deepcopy(decoupling)
+            decoupling.lip[0].weight.mul_(2)
+
+        after = torch.cat(decoupling(latent), 1)
+
+    layered = torch.cat(decoupling.layer_by_layer(latent), 1)
+    assert torch.allclose(after, layered, atol=1e-5)
+    assert not torch.allclose(after, before, atol=1e-3)
+
+
+def test_motion_without_expression_is_that_of_lips_and_pose(model):
+    whole = model.motion(frames(2))
+
+    latent, expression = model.backbone.decoupling.latents(whole._replace(expression=None))
+
+    zeroed = whole._replace(expression=torch.zeros_like(whole.expression))
+    assert expression is None
+    assert torch.allclose(latent, model.backbone.motion_latent(zeroed), atol=1e-6)
+
+
+def test_still_flow_without_a_mask_gives_the_map_as_it_is():
+    warp = Warp(4, 8, align_corners=True)
+    features = torch.randn(2, 4, 16, 16)
+    with torch.no_grad():
+        warp.bias[:, 2] = 40  # sigmoid of it is 1
+
+    warped, mask, _, _ = warp(torch.randn(2, 4, 16, 16), torch.randn(2, 8), features, None)
+
+    assert torch.equal(mask, torch.ones_like(mask))
+    assert torch.allclose(warped, features, atol=1e-5)
+
+
+def test_expression_block_starts_as_identity_and_learns():
+    block = ExpressionEnhancement(4, 8)
+    features, expression = torch.randn(2, 4, 8, 8), torch.randn(2, 8)
+    optimiser = torch.optim.Adam(block.parameters(), lr=1e-2)
+
+    untrained = block(features, expression)
+    for _ in range(3):
+        optimiser.zero_grad()
+        (block(features, expression) - features.flip(2)).square().mean().backward()
+        optimiser.step()
+
+    assert torch.equal(untrained, features)
+    assert all(weight.grad.abs().sum() > 0 for weight in block.parameters())
 
 
 def test_source_encoded_once_gives_the_same_frames(model):
@@ -74,6 +148,19 @@ def test_source_encoded_once_gives_the_same_frames(model):
         ]
 
     assert torch.allclose(together, torch.cat(single), atol=1e-5)
+
+
+def test_each_driver_gives_its_own_component(model):
+    source, lip, pose, expression = (frames(1, seed=seed) for seed in range(4))
+
+    with torch.inference_mode():
+        driven = model.drive(source, lip, pose, expression)
+        mixed = Motion(
+            model.motion(lip).lip, model.motion(pose).pose, model.motion(expression).expression
+        )
+        expected = model.render(model.encode_source(source), mixed)[0]
+
+    assert torch.equal(driven, expected)
 
 
 def test_region_keeps_one_component(model):
@@ -99,12 +186,14 @@ def test_untrained_flow_is_the_identity(model):
     assert torch.allclose(flows[-1][0], grid, atol=1e-6)
 
 
-def test_checkpoint_returns_the_same_model(model, tmp_path):
+@pytest.mark.parametrize("config", [TINY, TINY_FIXTALK])
+def test_checkpoint_returns_the_same_model(config, tmp_path):
+    model = FixTalk(config)
     save_checkpoint(model, tmp_path, {"variant": "tiny"})
 
     loaded = load_checkpoint(tmp_path)
 
-    assert loaded.config == TINY
+    assert loaded.config == model.config
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
 
