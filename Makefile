@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup dlib repro test test-slow lint smoke ui bench bench-metrics lock clean
+.PHONY: help setup dlib repro test test-slow lint smoke ui bench bench-metrics bench-model lock clean
 help: ; @sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 ## setup      make .venv with every pinned package
@@ -54,6 +54,9 @@ bench-metrics: .peers/.stamp ; $(PY) -m benchmarks.metrics
 .peers/.stamp: requirements/peers.txt | setup
 	$(UV) --no-deps --no-build-isolation --target .peers -r requirements/peers.txt
 	touch $@
+
+## bench-model  GFLOP, CPU-seconds and memory of the published size at 512 px
+bench-model: setup ; $(PY) -m benchmarks.model
 
 ## ui         MLflow's comparison pages on 127.0.0.1:5000
 ui: setup ; $(RUN) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
