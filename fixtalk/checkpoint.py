@@ -8,29 +8,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from fixtalk.edi import EDIConfig
+from fixtalk.emi import EMIConfig
 from fixtalk.model import FixTalk, ModelConfig
 from fixtalk.training import TrainState
 
 ARCHITECTURE = "fixtalk"
 WEIGHTS = "model.safetensors"
+DISCRIMINATOR = "discriminator.safetensors"
 CONFIG = "config.json"
 
 
-def save_checkpoint(model: FixTalk, folder: Path, facts: dict[str, Any]) -> None:
+def save_checkpoint(
+    model: FixTalk, folder: Path, facts: dict[str, Any], discriminator: nn.Module | None = None
+) -> None:
     """Write the model so that `load_checkpoint` can build it again.
 
     Args:
         model: its parameters are written, on any device.
         folder: made if missing; each file appears whole or not at all.
         facts: what else config.json should tell (variant, steps, hash of the inputs).
+        discriminator: needed to go on training from this model.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    with _replacing(folder / WEIGHTS) as part:
-        save_file(tensors, part)
+    _write_weights(model, folder / WEIGHTS)
+    if discriminator is not None:
+        _write_weights(discriminator, folder / DISCRIMINATOR)
     config = {"architecture": ARCHITECTURE, "model": dataclasses.asdict(model.config)} | facts
     with _replacing(folder / CONFIG) as part:
         part.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -43,8 +48,6 @@ def load_checkpoint(path: Path | str) -> FixTalk:
         FileNotFoundError: the folder lacks a file; tells how to make it.
         ValueError: another architecture, or keys or shapes that do not fit its config.
     """
-    from safetensors.torch import load_file
-
     folder = Path(path)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
@@ -59,11 +62,41 @@ def load_checkpoint(path: Path | str) -> FixTalk:
             f"expected {ARCHITECTURE!r}"
         )
     try:
-        model = FixTalk(ModelConfig(**config["model"]))
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model = FixTalk(_config(config["model"]))
     except Exception as error:
-        raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from error
+        raise ValueError(f"{folder / CONFIG}: no model can be built from it: {error}") from error
+    _read_weights(model, folder / WEIGHTS)
     return model.eval()
+
+
+def begin_with(state: TrainState, folder: Path | str) -> bool:
+    """Put a trained backbone into a fresh state, in place; its indicators stay as drawn.
+
+    Args:
+        state: at step 0.
+        folder: of the base model.
+
+    Returns:
+        Whether the folder held the base's discriminator too; without it that starts anew.
+
+    Raises:
+        ValueError: the base has another architecture; names what differs.
+    """
+    base, folder = load_checkpoint(folder), Path(folder)
+    ours, theirs = (
+        {**dataclasses.asdict(model.config), "emi": None, "edi": None}
+        for model in (state.model, base)
+    )
+    if ours != theirs:
+        differ = [f"{name} {theirs[name]} ≠ {ours[name]}" for name in ours
+                  if ours[name] != theirs[name]]  # fmt: skip
+        raise ValueError(f"{folder}: not a base of this model: {', '.join(differ)}")
+    for model in (state.model, state.average):
+        model.backbone.load_state_dict(base.backbone.state_dict())
+    if not (folder / DISCRIMINATOR).is_file():
+        return False
+    _read_weights(state.discriminator, folder / DISCRIMINATOR)
+    return True
 
 
 def save_state(state: TrainState, path: Path) -> None:
@@ -83,6 +116,29 @@ def load_state(state: TrainState, path: Path) -> None:
         state.load_state_dict(saved)
     except Exception as error:
         raise ValueError(f"{path}: not a training state of this model: {error}") from error
+
+
+def _config(described: dict[str, Any]) -> ModelConfig:
+    nested = {"emi": EMIConfig, "edi": EDIConfig}
+    inner = {name: kind(**described[name]) for name, kind in nested.items() if described.get(name)}
+    return ModelConfig(**(described | inner))
+
+
+def _write_weights(network: nn.Module, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    with _replacing(path) as part:
+        save_file(tensors, part)
+
+
+def _read_weights(network: nn.Module, path: Path) -> None:
+    from safetensors.torch import load_file
+
+    try:
+        network.load_state_dict(load_file(path))
+    except Exception as error:
+        raise ValueError(f"{path} does not fit {CONFIG}: {error}") from error
 
 
 class _replacing:  # noqa: N801 - reads as a verb at its use

@@ -1,4 +1,7 @@
-"""Fake and real frames → scalar losses, one pure function a term."""
+"""Fake and real frames, codes and addresses → scalar losses, one pure function a term."""
+
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -7,36 +10,156 @@ from torch.nn import functional as F
 from fixtalk.shapes import Bool, Float
 
 PYRAMID = 4  # scales 1, 1/2, 1/4, 1/8
+SMALLEST = 8  # pixels: a scale with a shorter side is left out
+
+Direction = Literal["student||teacher", "teacher||student"]
 
 
-def reconstruction(
+def l_rec(
     fake: Float[Tensor, "batch 3 h w"], real: Float[Tensor, "batch 3 h w"]
 ) -> Float[Tensor, ""]:
-    """L_rec: mean absolute difference; lower is better.
+    """L_rec: mean absolute difference of colours; lower is better.
 
     Source: EDTalk, equation of L_rec.
     """
-    return (fake - real).abs().mean()
+    return (fake.float() - real.float()).abs().mean()
 
 
-def pyramid(
-    fake: Float[Tensor, "batch 3 h w"], real: Float[Tensor, "batch 3 h w"]
+def l_per(
+    fake: Float[Tensor, "batch 3 h w"],
+    real: Float[Tensor, "batch 3 h w"],
+    look: Callable[[Tensor], list[Tensor]],
 ) -> Float[Tensor, ""]:
-    """Mean absolute difference of colours and of their gradients over four scales.
+    """L_per: difference of what a look at the frames sees, mean over four scales; lower is better.
 
-    The part of L_per that needs no network: coarse scales pull shapes into place, gradients
-    keep edges. Lower is better.
+    A scale adds the mean absolute difference of each map. Coarse scales pull shapes into place,
+    fine ones keep edges.
 
-    Source: EDTalk's anti-aliased pyramid (scales 1, 1/2, 1/4, 1/8) without VGG.
+    Args:
+        fake: generated frames.
+        real: what they should be; no gradient passes.
+        look: frames → maps, at any resolution: `edges`, or a frozen network's features.
+
+    Source: EDTalk, released code: a pyramid of scales 1, 1/2, 1/4, 1/8, summed there. Average
+        pooling against aliasing is ours.
     """
-    loss = fake.new_zeros(())
-    for scale in range(PYRAMID):
-        if scale:
-            fake, real = F.avg_pool2d(fake, 2), F.avg_pool2d(real, 2)
-            loss = loss + (fake - real).abs().mean()
-        loss = loss + (fake.diff(dim=2) - real.diff(dim=2)).abs().mean()
-        loss = loss + (fake.diff(dim=3) - real.diff(dim=3)).abs().mean()
-    return loss / PYRAMID
+    fake, real = fake.float(), real.detach().float()
+    scales = []
+    for _ in range(PYRAMID):
+        if scales and min(fake.shape[2:]) < SMALLEST:
+            break
+        with torch.no_grad():
+            wanted = look(real)
+        terms = [
+            (f.float() - r.float()).abs().mean() for f, r in zip(look(fake), wanted, strict=True)
+        ]
+        scales.append(torch.stack(terms).sum())
+        fake, real = F.avg_pool2d(fake, 2), F.avg_pool2d(real, 2)
+    return torch.stack(scales).mean()
+
+
+def edges(frames: Float[Tensor, "batch 3 h w"]) -> list[Tensor]:
+    """The look of L_per that needs no network: colours, and their steps down and to the right.
+
+    Source: ours.
+    """
+    return [frames, frames.diff(dim=2), frames.diff(dim=3)]
+
+
+def l_adv(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """L_adv of the generator: softplus(-D(fake)), non-saturating.
+
+    Source: Goodfellow et al. 2014, section 3; EDTalk, released code.
+    """
+    return F.softplus(-fake_logits.float()).mean()
+
+
+def l_dis(
+    source_code: Float[Tensor, "batch latent"],
+    driver_code: Float[Tensor, "batch latent"],
+    margin: float,
+    among: Bool[Tensor, " batch"],
+) -> Float[Tensor, ""]:
+    """L_dis: mean of max(0, cos(zˢ, zᵈ) - ξ); lower is better, 0 below the margin.
+
+    Two frames of one person that move differently share identity: that is what it pushes out.
+
+    Args:
+        source_code: zˢ.
+        driver_code: zᵈ of the same person.
+        margin: ξ.
+        among: items that count; the others are 0.
+
+    Source: FixTalk, L_dis; which pairs count is ours.
+    """
+    excess = F.relu(F.cosine_similarity(source_code.float(), driver_code.float()) - margin)
+    return (excess * among).mean()  # over all, so that shares of a batch add up to the whole
+
+
+def l_d_mem(
+    read: Float[Tensor, "batch latent"], token: Float[Tensor, "batch latent"]
+) -> Float[Tensor, ""]:
+    """L_d-mem: mean squared difference of what the memory gives back to the token itself.
+
+    No gradient reaches the token. Lower is better.
+
+    Source: FixTalk names it; the form is that of Visual-Audio-Memory's value memory.
+    """
+    return F.mse_loss(read.float(), token.detach().float())
+
+
+def l_align(
+    student: Float[Tensor, "batch slots"],
+    teacher: Float[Tensor, "batch slots"],
+    direction: Direction,
+) -> Float[Tensor, ""]:
+    """L_align: Kullback-Leibler divergence of two addresses in nats, mean over the batch.
+
+    No gradient reaches the teacher. Lower is better, 0 for equal addresses.
+
+    Args:
+        student: Ω_ms, by source and motion difference.
+        teacher: Ω_d, by the driver's own detail.
+        direction: "student||teacher" is KL(Ω_ms || Ω_d), as FixTalk writes it; the other way
+            round is what Visual-Audio-Memory computes.
+
+    Source: FixTalk, L_align; Visual-Audio-Memory, released code.
+    """
+    student, teacher = student.float(), teacher.detach().float()
+    order = {"student||teacher": (student, teacher), "teacher||student": (teacher, student)}
+    one, other = order[direction]
+    smallest = torch.finfo(torch.float32).tiny  # an address of exactly 0 has no logarithm
+    ratio = one.clamp(min=smallest).log() - other.clamp(min=smallest).log()
+    return (one * ratio).sum(1).mean()
+
+
+def l_fea(
+    own: Float[Tensor, "batch coefficients"], cross: Float[Tensor, "batch coefficients"]
+) -> Float[Tensor, ""]:
+    """L_fea: mean of exp(-cos) of one component read from two frames; from 1/e, reached if equal.
+
+    The cosine of coefficients is that of their latents, as the bank is orthonormal.
+
+    Args:
+        own: of the driver itself.
+        cross: of the swapped frame that shows the same mouth, or the same pose.
+
+    Source: EDTalk, released code, summed over the batch there.
+    """
+    return (-F.cosine_similarity(own.float(), cross.float())).exp().mean()
+
+
+def imitation(
+    coefficients: Float[Tensor, "batch coefficients"],
+    teacher: Float[Tensor, "batch coefficients"],
+) -> Float[Tensor, ""]:
+    """Mean squared difference of coefficients to those the frozen motion head reads without EMI.
+
+    No gradient reaches the latter. Lower is better.
+
+    Source: ours; the motion head has never seen EMI's codes.
+    """
+    return F.mse_loss(coefficients.float(), teacher.detach().float())
 
 
 def warp_truth(
@@ -52,6 +175,8 @@ def warp_truth(
         flows: predictions (b, r, r, 2), any resolutions that divide the truth's.
         truth: where in the source each driver pixel comes from, [-1, 1].
         valid: pixels with a truth; a coarse pixel counts by its share of valid ones.
+
+    Source: ours.
     """
     weight = valid.to(truth.dtype)[:, None]
     target = truth.nan_to_num().permute(0, 3, 1, 2) * weight
@@ -75,14 +200,6 @@ def _corner_aligned(points: Tensor, fine: int, coarse: int) -> Tensor:
     return 2 * (share * coarse - 0.5) / (coarse - 1) - 1
 
 
-def adversarial(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """L_adv of the generator: softplus(-D(fake)), non-saturating.
-
-    Source: Goodfellow et al. 2014, section 3; EDTalk, released code.
-    """
-    return F.softplus(-fake_logits).mean()
-
-
 def discrimination(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
@@ -91,15 +208,6 @@ def discrimination(
     Source: EDTalk, released code.
     """
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
-
-
-def feature_matching(fake: list[Tensor], real: list[Tensor]) -> Float[Tensor, ""]:
-    """Mean absolute difference of the discriminator's features; lower is better.
-
-    Source: Wang et al. 2018 (pix2pixHD), equation 4.
-    """
-    terms = [(f.float() - r.float().detach()).abs().mean() for f, r in zip(fake, real, strict=True)]
-    return torch.stack(terms).mean()
 
 
 def gradient_penalty(

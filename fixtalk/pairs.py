@@ -3,15 +3,16 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
 from fixtalk.media import decode_frames, to_float
+from fixtalk.reenactment import Batch
 from fixtalk.shapes import Bool, Float, UInt8
-from fixtalk.training import Batch
+from fixtalk.swap import swap_mouth
 
 Row = dict[str, Any]
 Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
@@ -37,6 +38,13 @@ class Augmentation:
             raise ValueError(f"{self}: flip lies in [0, 1], the others are at least 0")
 
 
+class _Item(NamedTuple):
+    frames: UInt8[np.ndarray, "views side side 3"]  # source, target, driver, and swapped the latter
+    is_stranger: bool
+    moves: bool | None
+    truth: Truth | None
+
+
 class PairSampler:
     """Draws pairs: a person, a session, two frames of it that lie apart.
 
@@ -45,10 +53,13 @@ class PairSampler:
     out, but the warp that leads there is known from the labels of both.
 
     Args:
-        rows: clips with "person", "session", "clip", "video", "frames" (and what `truth` reads).
+        rows: clips with "person", "session", "clip", "video", "frames", "landmarks" (or None),
+            and what `truth` reads.
         seed: of all draws.
         distance: fewest frames between source and driver of one clip, as far as it allows.
-        strangers: share of a batch whose driver is another person; 0 without exact warps.
+        gate: a driver moves if its landmarks lie further from the source's than this share of
+            the frame's side, on average.
+        strangers: share of a batch with warps whose driver is another person.
         truth: exact warps, or None where the data has none.
 
     Raises:
@@ -61,6 +72,7 @@ class PairSampler:
         *,
         seed: int,
         distance: int,
+        gate: float,
         augmentation: Augmentation,
         strangers: float = 0.0,
         truth: WarpTruth | None = None,
@@ -72,40 +84,76 @@ class PairSampler:
         if not people:
             raise ValueError(f"none of {len(rows)} clips holds two frames: nothing to train on")
         self.people = [list(people[name].values()) for name in sorted(people)]
-        self.seed, self.distance = seed, distance
+        self.unmarked = next((row["clip"] for row in rows if row["landmarks"] is None), None)
+        self.seed, self.distance, self.gate = seed, distance, gate
         self.augmentation, self.truth = augmentation, truth
-        self.strangers = strangers if truth and len(people) > 1 else 0.0
+        self.strangers = strangers if len(people) > 1 else 0.0
 
-    def batch(self, step: int, indices: Sequence[int]) -> Batch:
-        """The items `indices` of the global batch of a step."""
-        items = [self._item(step, index) for index in indices]
-        frames = torch.from_numpy(np.stack([pair for pair, _ in items]))
-        source, driver, target = to_float(frames.permute(1, 0, 4, 2, 3))
-        shows_target = torch.tensor([not self._is_stranger(index) for index in indices])
-        if self.truth is None:
-            return Batch(source, driver, target, shows_target)
-        flow = torch.from_numpy(np.stack([truth[0] for _, truth in items]))
-        valid = torch.from_numpy(np.stack([truth[1] for _, truth in items]))
-        return Batch(source, driver, target, shows_target, flow, valid)
+    def batch(
+        self, step: int, indices: Sequence[int], *, warps: bool = False, swaps: bool = False
+    ) -> Batch:
+        """The items `indices` of the global batch of a step.
 
-    def _item(
-        self, step: int, index: int
-    ) -> tuple[UInt8[np.ndarray, "3 side side 3"], Truth | None]:
+        Args:
+            step: of training.
+            indices: this worker's share.
+            warps: add exact warps, and with them strangers, where the data has them.
+            swaps: add the driver's mouth on another person and that person's mouth on the driver.
+
+        Raises:
+            ValueError: swaps without landmarks, or without another person.
+        """
+        if swaps:
+            self._check_swaps()
+        warps = warps and self.truth is not None
+        items = [self._item(step, index, warps, swaps) for index in indices]
+        frames, strange, moves, truths = zip(*items, strict=True)
+        views = torch.from_numpy(np.stack(frames)).permute(1, 0, 4, 2, 3)
+        source, target, driver, *swapped = to_float(views)
+        lip, pose = swapped or (None, None)
+        flow, valid = (
+            (_stack(part) for part in zip(*truths, strict=True)) if warps else (None, None)
+        )
+        return Batch(
+            source,
+            driver,
+            target,
+            shows_target=~torch.tensor(strange),
+            moves=None if self.unmarked else torch.tensor(moves),
+            lip=lip,
+            pose=pose,
+            flow=flow,
+            valid=valid,
+        )
+
+    def _check_swaps(self) -> None:
+        remedy = "leave phases that weigh l_fea out of train.variants"
+        if self.unmarked:
+            raise ValueError(f"clip {self.unmarked} has no landmarks to swap mouths by: {remedy}")
+        if len(self.people) == 1:
+            raise ValueError(f"all clips are of one person, who cannot swap mouths: {remedy}")
+
+    def _item(self, step: int, index: int, warps: bool, swaps: bool) -> _Item:
         rng = np.random.default_rng([self.seed, step, index])
-        person = int(rng.integers(len(self.people)))
+        owner = person = int(rng.integers(len(self.people)))
         sessions = self.people[person]
         source, driver = self._places(rng, sessions[rng.integers(len(sessions))])
-        if self._is_stranger(index):
-            others = self.people[(person + rng.integers(1, len(self.people))) % len(self.people)]
-            driver, _ = self._places(rng, others[rng.integers(len(others))])
-        frames = np.concatenate([decode_frames(row["video"], [i]) for row, i in (source, driver)])
-        truth = None if self.truth is None else self.truth(source, driver)
+        if is_stranger := warps and self._is_stranger(index):
+            owner, driver = self._another(rng, person)
+        frames = [_frame(source), _frame(driver)]
+        if swaps:  # draws of its own: the pair stays the same without
+            _, partner = self._another(np.random.default_rng([self.seed, step, index, 1]), owner)
+            frames += _swap_mouths(driver, frames[1], partner, _frame(partner))
+        frames = np.stack(frames)
+        truth = self.truth(source, driver) if warps else None
         if rng.random() < self.augmentation.flip:
             frames = frames[:, :, ::-1]
-            truth = None if truth is None else _mirror(truth)
-        source, target = _recolour(rng, frames, self.augmentation.colour)
-        driver = _disguise(rng, target, self.augmentation)
-        return np.stack([source, driver, target]).round().clip(0, 255).astype(np.uint8), truth
+            truth = truth and _mirror(truth)
+        frames = _recolour(rng, frames, self.augmentation.colour)
+        drivers = _disguise(rng, frames[1:], self.augmentation)
+        frames = np.concatenate([frames[:2], drivers]).round().clip(0, 255).astype(np.uint8)
+        moves = None if self.unmarked else self._moves(source, driver, frames.shape[1])
+        return _Item(frames, is_stranger, moves, truth)
 
     def _is_stranger(self, index: int) -> bool:
         """Whether an item of the batch has another person as driver: spread evenly."""
@@ -117,6 +165,42 @@ class PairSampler:
             first, second = _two_frames(rng, source["frames"], self.distance)
             return (source, first), (source, second)
         return tuple((row, int(rng.integers(row["frames"]))) for row in (source, driver))
+
+    def _another(self, rng: np.random.Generator, person: int) -> tuple[int, Place]:
+        """Another person, and a frame of theirs."""
+        other = int(person + rng.integers(1, len(self.people))) % len(self.people)
+        sessions = self.people[other]
+        return other, self._places(rng, sessions[rng.integers(len(sessions))])[0]
+
+    def _moves(self, source: Place, driver: Place, side: int) -> bool:
+        apart = np.linalg.norm(_landmarks(source) - _landmarks(driver), axis=1).mean()
+        return bool(apart > self.gate * side)
+
+
+def _frame(place: Place) -> UInt8[np.ndarray, "side side 3"]:
+    row, index = place
+    return decode_frames(row["video"], [index])[0]
+
+
+def _landmarks(place: Place) -> Float[np.ndarray, "68 2"]:
+    row, index = place
+    return row["landmarks"][index]
+
+
+def _swap_mouths(
+    one: Place, face: np.ndarray, other: Place, other_face: np.ndarray
+) -> list[UInt8[np.ndarray, "side side 3"]]:
+    """The other face with the mouth of the one, and the one with that of the other."""
+    first, second = (face, _landmarks(one)), (other_face, _landmarks(other))
+    try:
+        return [swap_mouth(*second, *first), swap_mouth(*first, *second)]
+    except ValueError as error:
+        places = " and ".join(f"frame {i} of {row['clip']}" for row, i in (one, other))
+        raise ValueError(f"{places}: {error}") from error
+
+
+def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(arrays))
 
 
 def _two_frames(rng: np.random.Generator, frames: int, distance: int) -> tuple[int, int]:
@@ -135,30 +219,35 @@ def _mirror(truth: Truth) -> Truth:
 
 
 def _recolour(
-    rng: np.random.Generator, frames: UInt8[np.ndarray, "2 side side 3"], deviation: float
-) -> Float[np.ndarray, "2 side side 3"]:
-    """Both frames under the same random channel gains."""
+    rng: np.random.Generator, frames: UInt8[np.ndarray, "views side side 3"], deviation: float
+) -> Float[np.ndarray, "views side side 3"]:
+    """All frames under the same random channel gains."""
     return frames * np.exp(rng.normal(0, deviation, 3)).astype(np.float32)
 
 
 def _disguise(
     rng: np.random.Generator,
-    frame: Float[np.ndarray, "side side 3"],
+    frames: Float[np.ndarray, "views side side 3"],
     augmentation: Augmentation,
-) -> Float[np.ndarray, "side side 3"]:
-    """The driver with another complexion and head shape: what is left to read is motion.
+) -> Float[np.ndarray, "views side side 3"]:
+    """Drivers with another complexion and head shape: what is left to read is motion.
 
     Source: Burkov et al. 2020 (latent pose reenactment), section 3.1, pose augmentation.
     """
     gains = np.exp(rng.normal(0, augmentation.driver_colour, 3)).astype(np.float32)
     swapped = augmentation.driver_colour > 0 and rng.random() < COLOUR_SWAPS
-    frame = (frame * gains)[..., rng.permutation(3) if swapped else np.arange(3)]
+    frames = (frames * gains)[..., rng.permutation(3) if swapped else np.arange(3)]
     scales = np.exp(rng.normal(0, augmentation.driver_stretch, 2))
     if augmentation.driver_stretch == 0:
-        return frame
-    centre = (frame.shape[0] - 1) / 2
-    shift = centre * (1 - scales)
+        return frames
+    side = frames.shape[1]
+    shift = (side - 1) / 2 * (1 - scales)
     matrix = np.array([[scales[0], 0, shift[0]], [0, scales[1], shift[1]]])
-    return cv2.warpAffine(
-        np.ascontiguousarray(frame), matrix, frame.shape[:2], borderMode=cv2.BORDER_REPLICATE
+    return np.stack(
+        [
+            cv2.warpAffine(
+                np.ascontiguousarray(frame), matrix, (side, side), borderMode=cv2.BORDER_REPLICATE
+            )
+            for frame in frames
+        ]
     )

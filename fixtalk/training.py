@@ -1,9 +1,8 @@
 """Batches of frame pairs → a trained model: one step of a phase, device-agnostic, torch only."""
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,79 +10,24 @@ from torch import Tensor, nn
 from fixtalk import losses
 from fixtalk.discriminator import Discriminator
 from fixtalk.model import FixTalk, ModelConfig
-from fixtalk.shapes import Bool, Float
+from fixtalk.phases import Phase, Stretch, stretch_at, taught_share
+from fixtalk.reenactment import Batch, Pass, Reenactment
 
-TERMS = ("reconstruction", "pyramid", "warp_truth", "adversarial", "feature_matching")
 PENALTY_EVERY = 16  # discriminator steps between two R1 terms (StyleGAN2's lazy regularisation)
+FEATURES = 0.1  # weight of the discriminator's features in L_per, where no VGG is at hand
+
+Look = Callable[[Tensor], list[Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phase:
-    """One stretch of training: how long, how fast, and what is minimised."""
+class Method:
+    """What stays the same over all phases."""
 
-    __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "strict": True}
-
-    name: str
-    steps: int
-    learning_rate: float  # Adam's, at the first step of the phase
-    final_learning_rate: float  # at its last step; linear in between
-    discriminator_learning_rate: float  # 0 leaves the discriminator out
-    penalty: float  # weight γ of R1, applied every 16 steps
-    weights: dict[str, float]  # of the loss terms
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"phase {self.name}: steps {self.steps} must be at least 1")
-        unknown = sorted(set(self.weights) - set(TERMS))
-        if unknown:
-            raise ValueError(
-                f"phase {self.name}: unknown loss {unknown}, choose from {', '.join(TERMS)}"
-            )
-        if self.uses_discriminator and self.discriminator_learning_rate <= 0:
-            raise ValueError(
-                f"phase {self.name}: adversarial and feature_matching need "
-                "discriminator_learning_rate above 0"
-            )
-
-    @property
-    def uses_discriminator(self) -> bool:
-        """Whether a loss term looks at the discriminator."""
-        return any(self.weights.get(t, 0) > 0 for t in ("adversarial", "feature_matching"))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Frames in [-1, 1]; the target is the driver before its augmentation, where it shows one.
-
-    A driver of another person than the source is no target: only the warp can be learned.
-    """
-
-    source: Float[Tensor, "batch 3 h w"]
-    driver: Float[Tensor, "batch 3 h w"]
-    target: Float[Tensor, "batch 3 h w"]
-    shows_target: Bool[Tensor, " batch"]  # the driver is the source's person
-    flow: Float[Tensor, "batch h w 2"] | None = None  # exact warp of source onto driver
-    valid: Bool[Tensor, "batch h w"] | None = None  # where that warp exists
-
-    def to(self, device: torch.device) -> "Batch":
-        """The batch on another device."""
-        pictures = (self.source, self.driver, self.target)
-        tensors = (*pictures, self.shows_target, self.flow, self.valid)
-        return Batch(*(t if t is None else t.to(device, non_blocking=True) for t in tensors))
-
-
-class Reenactment(nn.Module):
-    """Source and driver frames in one forward pass: what data parallelism wraps."""
-
-    def __init__(self, model: FixTalk) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, source: Float[Tensor, "batch 3 h w"], driver: Float[Tensor, "batch 3 h w"]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Unclamped frames and flows, coarse first."""
-        return self.model.render(self.model.encode_source(source), self.model.motion(driver))
+    decay: float  # of the moving average of weights
+    bfloat16: bool  # run convolutions in bfloat16
+    margin: float  # ξ of L_dis
+    alignment: losses.Direction  # of the KL divergence of L_align
+    look: Look | None = None  # frozen features of L_per; None: edges and the discriminator's
 
 
 @dataclass
@@ -93,10 +37,20 @@ class TrainState:
     model: FixTalk
     average: FixTalk  # exponential moving average of the model: what is exported
     discriminator: Discriminator
-    optimiser: torch.optim.Optimizer
+    optimiser: torch.optim.Optimizer  # one group a part of the model
     discriminator_optimiser: torch.optim.Optimizer
     step: int = 0
-    parallel: dict[str, nn.Module] = field(default_factory=dict)  # wrapped networks, never saved
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network  # for data parallelism
+    entered: str | None = None  # phase that the networks below are wrapped for
+    network: nn.Module | None = None
+    opponent: nn.Module | None = None
+
+    def to(self, device: torch.device) -> None:
+        """Move networks and optimisers, in place."""
+        for network in (self.model, self.average, self.discriminator):
+            network.to(device)
+        for optimiser in (self.optimiser, self.discriminator_optimiser):
+            optimiser.load_state_dict(optimiser.state_dict())  # moves tensors to their weights
 
     def state_dict(self) -> dict:
         """All tensors and the step, ready for `torch.save`."""
@@ -106,7 +60,7 @@ class TrainState:
         """Continue exactly where `state_dict` was taken."""
         for name in _SAVED:
             getattr(self, name).load_state_dict(saved[name])
-        self.step = saved["step"]
+        self.step, self.entered = saved["step"], None
 
 
 _SAVED = ("model", "average", "discriminator", "optimiser", "discriminator_optimiser")
@@ -117,84 +71,166 @@ def start(config: ModelConfig, betas: tuple[float, float], seed: int) -> TrainSt
     torch.manual_seed(seed)
     model = FixTalk(config)
     discriminator = Discriminator(config.channels)
+    groups = [{"params": weights, "part": part} for part, weights in parts(model).items()]
     return TrainState(
         model=model,
         average=copy.deepcopy(model).requires_grad_(False),
         discriminator=discriminator,
-        optimiser=torch.optim.Adam(model.parameters(), betas=betas),
+        optimiser=torch.optim.Adam(groups, betas=betas),
         discriminator_optimiser=torch.optim.Adam(discriminator.parameters(), betas=(0.0, 0.99)),
     )
 
 
-def phase_at(phases: list[Phase], step: int) -> tuple[Phase, float]:
-    """The phase that a global step belongs to, and how far on the phase is: 0 first, 1 last."""
-    for phase in phases:
-        if step < phase.steps:
-            return phase, step / max(1, phase.steps - 1)
-        step -= phase.steps
-    raise IndexError(f"step {step} lies behind the last phase {phases[-1].name}")
+def parts(model: FixTalk) -> dict[str, list[nn.Parameter]]:
+    """What a phase can train or freeze by name.
+
+    encoder, lip_pose (trunk, heads and bank), expression (head and bank), enhancement (the
+    generator's expression blocks), generator, emi, edi.
+    """
+    found: dict[str, list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        found.setdefault(_part_of(name), []).append(weight)
+    return found
+
+
+def _part_of(name: str) -> str:
+    part, *inner = name.removeprefix("backbone.").split(".")
+    if part == "decoupling":
+        return "expression" if inner[0].startswith("expression") else "lip_pose"
+    return "enhancement" if "enhance" in inner else part
 
 
 def train_step(
-    state: TrainState, batch: Batch, phases: list[Phase], *, decay: float, bfloat16: bool
+    state: TrainState, batch: Batch, schedule: list[Stretch], method: Method
 ) -> dict[str, float]:
     """One optimiser step of each network; the value of every loss term.
 
     Args:
         state: changed in place.
         batch: this worker's share.
-        phases: the whole schedule; the state's step picks the phase.
-        decay: of the moving average of weights.
-        bfloat16: run convolutions in bfloat16.
+        schedule: all of it; the state's step picks the phase.
+        method: what does not change with the phase.
 
     Raises:
         FloatingPointError: a loss is not finite; names step, phase and terms.
     """
-    phase, done = phase_at(phases, state.step)
-    fall = phase.final_learning_rate - phase.learning_rate
-    _set_learning_rate(state.optimiser, phase.learning_rate + done * fall)
-    _set_learning_rate(state.discriminator_optimiser, phase.discriminator_learning_rate)
-    network = state.parallel.get("model") or Reenactment(state.model)
-    with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=bfloat16):
-        fake, flows = network(batch.source, batch.driver)
+    stretch, done = stretch_at(schedule, state.step)
+    phase = stretch.phase
+    if state.entered != stretch.name:
+        _enter(state, stretch)
+    _set_learning_rates(state, phase, done)
+    taught = taught_share(schedule, state.step)
+    with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=method.bfloat16):
+        seen = state.network(batch, phase, _taught(taught, state.step, batch))
         state.discriminator.requires_grad_(False)
-        terms = dict(_terms(state, phase, batch, fake, flows))
+        terms = dict(_terms(state, phase, batch, seen, method))
     total = torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()
+    values = {name: float(term.detach()) for name, term in terms.items()} | seen.facts()
+    if not torch.isfinite(total):
+        raise FloatingPointError(f"step {state.step}, phase {stretch.name}: losses {values}")
     state.optimiser.zero_grad(set_to_none=True)
     total.backward()
-    values = {name: float(term.detach()) for name, term in terms.items()}
-    if not torch.isfinite(total):
-        raise FloatingPointError(f"step {state.step}, phase {phase.name}: losses {values}")
     state.optimiser.step()
     if phase.uses_discriminator:
         shown = batch.shows_target
-        real, made = batch.target[shown], fake[shown].detach()
-        values |= _discriminator_step(state, phase, real, made, bfloat16)
+        real, made = batch.target[shown], seen.frames[shown].detach()
+        values |= _discriminator_step(state, phase, real, made, method.bfloat16)
     state.step += 1
-    _update_average(state, min(decay, (1 + state.step) / (10 + state.step)))
+    _update_average(state, min(method.decay, (1 + state.step) / (10 + state.step)))
     return values
 
 
+def _enter(state: TrainState, stretch: Stretch) -> None:
+    """Freeze what the phase does not train; data parallelism has to know before it wraps.
+
+    Raises:
+        ValueError: the phase trains nothing of this model.
+    """
+    trained = 0
+    for group in state.optimiser.param_groups:
+        rate = stretch.phase.trains.get(group["part"], 0)
+        trained += rate > 0
+        for weight in group["params"]:
+            weight.requires_grad_(rate > 0)
+            weight.grad = None
+    if not trained:
+        names = ", ".join(group["part"] for group in state.optimiser.param_groups)
+        raise ValueError(f"phase {stretch.name} trains no part of this model, which has {names}")
+    state.network = state.opponent = None  # what wraps a network first lets go of the one before
+    state.network = state.wrap(Reenactment(state.model))
+    if stretch.phase.uses_discriminator:
+        state.opponent = state.wrap(state.discriminator.requires_grad_(True))
+    state.entered = stretch.name
+
+
+def _set_learning_rates(state: TrainState, phase: Phase, done: float) -> None:
+    rate = phase.learning_rate + done * (phase.final_learning_rate - phase.learning_rate)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate * phase.trains.get(group["part"], 0)
+    for group in state.discriminator_optimiser.param_groups:
+        group["lr"] = phase.discriminator_learning_rate
+
+
+def _taught(share: float, step: int, batch: Batch) -> Tensor:
+    """Items whose detail is read by the teacher's address: all, every other one, or none."""
+    turns = torch.arange(len(batch.source), device=batch.source.device) + step
+    return turns % 2 < 2 * share
+
+
 def _terms(
-    state: TrainState, phase: Phase, batch: Batch, fake: Tensor, flows: list[Tensor]
+    state: TrainState, phase: Phase, batch: Batch, seen: Pass, method: Method
 ) -> Iterator[tuple[str, Tensor]]:
-    """Loss terms that this phase weighs above zero."""
-    made, target = fake[batch.shows_target], batch.target[batch.shows_target]
-    wanted = {name for name, weight in phase.weights.items() if weight > 0}
-    if "reconstruction" in wanted:
-        yield "reconstruction", losses.reconstruction(made, target)
-    if "pyramid" in wanted:
-        yield "pyramid", losses.pyramid(made, target)
-    if "warp_truth" in wanted and batch.flow is not None:
-        yield "warp_truth", losses.warp_truth(flows, batch.flow, batch.valid)
-    if phase.uses_discriminator:
-        logits, features = state.discriminator(made)
-        if "adversarial" in wanted:
-            yield "adversarial", losses.adversarial(logits)
-        if "feature_matching" in wanted:
-            with torch.no_grad():
-                real = state.discriminator(target)[1]
-            yield "feature_matching", losses.feature_matching(features, real)
+    """Loss terms that this phase weighs and this model can have."""
+    if phase.weighs("imitation") and seen.imitated is not None:
+        yield "imitation", losses.imitation(seen.coefficients, seen.imitated)
+    if phase.renders:
+        yield from _picture_terms(state, phase, batch, seen, method)
+    if phase.weighs("l_fea"):
+        yield (
+            "l_fea",
+            sum(
+                losses.l_fea(getattr(seen.own, part), getattr(seen.cross, part))
+                for part in ("lip", "pose")
+            ),
+        )
+    if phase.weighs("l_dis") and state.model.emi is not None:
+        among = batch.shows_target if batch.moves is None else batch.shows_target & batch.moves
+        yield "l_dis", losses.l_dis(seen.source_code, seen.driver_code, method.margin, among)
+    if seen.student is not None:
+        if phase.weighs("l_d_mem"):
+            yield "l_d_mem", losses.l_d_mem(seen.read, seen.token)
+        if phase.weighs("l_align"):
+            yield "l_align", losses.l_align(seen.student, seen.teacher, method.alignment)
+
+
+def _picture_terms(
+    state: TrainState, phase: Phase, batch: Batch, seen: Pass, method: Method
+) -> Iterator[tuple[str, Tensor]]:
+    """Loss terms that look at frames."""
+    shown = batch.shows_target
+    made, target = seen.frames[shown], batch.target[shown]
+    if phase.weighs("warp_truth") and batch.flow is not None:
+        yield "warp_truth", losses.warp_truth(seen.flows, batch.flow, batch.valid)
+    if phase.weighs("l_adv"):
+        yield "l_adv", losses.l_adv(state.discriminator(made))
+    if seen.swapped is not None:  # rebuilt from swapped mouths: the same target once more
+        made, target = torch.cat([made, seen.swapped[shown]]), torch.cat([target, target])
+    if phase.weighs("l_rec"):
+        yield "l_rec", losses.l_rec(made, target)
+    if phase.weighs("l_per"):
+        yield "l_per", losses.l_per(made, target, _look(state, phase, method))
+
+
+def _look(state: TrainState, phase: Phase, method: Method) -> Look:
+    """Features of L_per: those handed in, else edges and what a trained discriminator sees."""
+    if method.look is not None:
+        return method.look
+    if not phase.uses_discriminator:
+        return losses.edges
+    return lambda frames: [
+        *losses.edges(frames),
+        *(FEATURES * seen for seen in state.discriminator.features(frames)),
+    ]
 
 
 def _discriminator_step(
@@ -202,12 +238,11 @@ def _discriminator_step(
 ) -> dict[str, float]:
     """One step of the discriminator, with R1 every 16th."""
     state.discriminator.requires_grad_(True)
-    network = state.parallel.get("discriminator") or state.discriminator
     penalise = phase.penalty > 0 and state.step % PENALTY_EVERY == 0
     real = real.detach().requires_grad_(penalise)
     # R1 differentiates twice, which bfloat16 convolutions do not survive
     with torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16 and not penalise):
-        logits = network(torch.cat([real, fake]), sets=2)[0]
+        logits = state.opponent(torch.cat([real, fake]), sets=2)
     real_logits, fake_logits = logits.chunk(2)
     loss = losses.discrimination(real_logits, fake_logits)
     values = {"discrimination": float(loss.detach())}
@@ -226,8 +261,3 @@ def _update_average(state: TrainState, decay: float) -> None:
     """Pull the averaged weights towards the current ones."""
     average, current = list(state.average.parameters()), list(state.model.parameters())
     torch._foreach_lerp_(average, current, 1 - decay)
-
-
-def _set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate

@@ -1,10 +1,13 @@
 """Work items → results in order on all cores; and the Ray session that training runs in."""
 
 import os
+import shutil
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from threading import Thread
 from typing import NamedTuple, TypeVar
 
@@ -25,6 +28,7 @@ QUIET = {
 # Without this Ray replaces a node address of 127.0.0.1 by the machine's outer one.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 OBJECT_STORE_BYTES = 256 * 2**20
+RESTARTS = 3  # of the worker group on a cluster, each from its last checkpoint
 
 
 def cores() -> int:
@@ -121,3 +125,42 @@ def start_ray() -> Cluster:
     gpus = int(resources.get("GPU", 0))
     workers = gpus or max(1, int(resources.get("CPU", 1)))
     return Cluster(min(workers, _wish() or workers), gpus > 0, is_local)
+
+
+def run_workers(work: Callable[[Item], None], job: Item, store: Path, shares: int) -> None:
+    """Run `work(job)` in a group of Ray Train workers until all have returned.
+
+    Args:
+        work: what each of them does; it goes on from what lies in `store`.
+        job: sent to each of them.
+        store: folder that all nodes see.
+        shares: number that the workers must divide, such as the size of a batch.
+    """
+    session = start_ray()
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    workers = max(n for n in range(1, session.workers + 1) if shares % n == 0)
+    interrupt = signal.getsignal(signal.SIGINT)
+    # the state lies in the store, so Ray has nothing to resume: a half-written snapshot of a
+    # killed session would only stop the next one
+    shutil.rmtree(store / "ray", ignore_errors=True)
+    trainer = TorchTrainer(
+        lambda loop: work(loop["job"]),
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=session.has_gpu),
+        torch_config=TorchConfig(backend="nccl" if session.has_gpu else "gloo"),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(store),
+            failure_config=FailureConfig(max_failures=0 if session.is_local else RESTARTS),
+        ),
+    )
+    try:
+        trainer.fit()
+    except SystemExit:  # Ray's own Ctrl-C handler leaves with 0, as if all were done
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        ray.shutdown()

@@ -1,7 +1,6 @@
 """Training steps → curves, sample grids and a progress bar."""
 
 import json
-import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,7 +103,7 @@ def progress(history: Path, steps: int, run: tracking.Run) -> Iterator[None]:
         def follow() -> None:
             while not done.wait(1.0):
                 for row in _rows(history)[-1:]:
-                    note = f"reconstruction {row.get('reconstruction', math.nan):.4f}"
+                    note = f"l_rec {row['l_rec']:.4f}" if "l_rec" in row else ""
                     bar.update(task, completed=row["step"], note=note)
 
         thread = threading.Thread(target=follow, daemon=True)

@@ -1,27 +1,38 @@
 """Clips → trained model: Ray Train around `fixtalk.training`, resumed by the same command."""
 
+import gc
 import hashlib
-import shutil
-import signal
+import json
 import sys
 import time
-from functools import cache
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 import fixtalk
+from fixtalk.edi import EDIConfig
+from fixtalk.emi import EMIConfig
 from fixtalk.model import ModelConfig
-from fixtalk.pairs import Augmentation, PairSampler, Place, Row, Truth, WarpTruth
-from fixtalk.training import Batch, Phase, TrainState
+from fixtalk.pairs import Augmentation
+from fixtalk.phases import Phase, Stretch
+from fixtalk.training import TrainState
 from pipelines import cluster, tracking
 from pipelines.config import StageConfig, load_config
+from pipelines.feed import split_people, told_by_labels, training_pairs, validation_pairs
 from pipelines.monitor import HISTORY, Monitor, progress
+from pipelines.perception import vgg19
 
 STATE = "state.pt"
-VALIDATION_PAIRS = 32
-RESTARTS = 3  # of the worker group on a cluster, each from the last checkpoint
+BASE = "base"  # the variant that all others go on from
+
+
+class Variant(StageConfig):
+    """One model of the ablation."""
+
+    indicators: list[Literal["emi", "edi"]]
+    phases: dict[str, int] = Field(min_length=1)  # name → steps, in this order
 
 
 class TrainConfig(StageConfig):
@@ -29,248 +40,237 @@ class TrainConfig(StageConfig):
 
     dataset: str  # its clips are trained on
     seed: int = Field(ge=0)  # of weights and pairs
-    model: ModelConfig
+    model: ModelConfig  # of the base
+    emi: EMIConfig  # of variants with that indicator
+    edi: EDIConfig
     batch: int = Field(ge=2)  # pairs a step over all workers
     precision: Literal["bfloat16", "float32"]  # of convolutions
-    betas: tuple[float, float]  # of the generator's Adam
+    betas: tuple[float, float]  # of the model's Adam
     average_decay: float = Field(ge=0, lt=1)  # of the moving average that is exported
+    perceptual: Literal["discriminator", "vgg19"]  # whose features L_per compares
+    margin: float = Field(ge=-1, le=1)  # ξ of L_dis
+    alignment: Literal["student||teacher", "teacher||student"]  # KL divergence of L_align
     distance: int = Field(ge=1)  # frames between source and driver
+    gate: float = Field(ge=0)  # L_dis looks at pairs whose landmarks lie further apart, in sides
     augmentation: Augmentation
     strangers: float = Field(ge=0, le=0.5)  # share of drivers of another person: warp_truth only
     validation_people: int = Field(ge=0)  # left out of training, watched by the curves
     checkpoint_every: int = Field(ge=1)  # steps
     sample_every: int = Field(ge=1)  # steps between two sample grids and validations
-    phases: list[Phase] = Field(min_length=1)
+    phases: dict[str, Phase]
+    variants: dict[str, Variant]
 
     @model_validator(mode="after")
-    def _warps_are_comparable(self) -> Self:
-        weighed = any(phase.weights.get("warp_truth", 0) > 0 for phase in self.phases)
+    def _fits_together(self) -> Self:
+        if self.model.emi or self.model.edi:
+            raise ValueError("model is the base's: indicators are sized by emi and edi beside it")
+        for name, variant in self.variants.items():
+            if unknown := sorted(set(variant.phases) - set(self.phases)):
+                raise ValueError(f"variants.{name}: unknown phase {', '.join(unknown)}")
+            if min(variant.phases.values()) < 1:
+                raise ValueError(f"variants.{name}: a phase lasts at least one step")
+        steps = {name: self.steps(name) for name in self.variants if name != BASE}
+        if BASE not in self.variants or len(set(steps.values())) > 1:
+            raise ValueError(f"variants needs {BASE}, and equal steps of all others, got {steps}")
+        weighed = any(phase.weighs("warp_truth") for phase in self.phases.values())
         if weighed and not self.model.align_corners:
             raise ValueError("warp_truth is given for model.align_corners: true only")
         return self
 
+    def steps(self, variant: str) -> int:
+        """Length of a variant's schedule."""
+        return sum(self.variants[variant].phases.values())
+
+    def schedule(self, variant: str) -> list[Stretch]:
+        """What a variant goes through."""
+        return [
+            Stretch(name, self.phases[name], steps)
+            for name, steps in self.variants[variant].phases.items()
+        ]
+
+    def architecture(self, variant: str) -> ModelConfig:
+        """The base with the variant's indicators."""
+        sizes = {name: getattr(self, name) for name in self.variants[variant].indicators}
+        return replace(self.model, **sizes)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know."""
+
+    config: TrainConfig
+    variant: str
+    clips: Path
+    weights: Path
+    store: Path
+    base: Path | None
+    run: tracking.Run
+
+    @property
+    def schedule(self) -> list[Stretch]:
+        """What the variant goes through."""
+        return self.config.schedule(self.variant)
+
     @property
     def steps(self) -> int:
-        """Length of the whole schedule."""
-        return sum(phase.steps for phase in self.phases)
+        """Length of that."""
+        return self.config.steps(self.variant)
 
 
-def train(config: TrainConfig, clips: Path, checkpoints: Path, model: Path) -> None:
-    """Train on the clips and export the averaged model.
+def train(
+    config: TrainConfig,
+    clips: Path,
+    weights: Path,
+    checkpoints: Path,
+    model: Path,
+    base: Path | None = None,
+) -> None:
+    """Train the variant that the model folder is named after, and export the averaged model.
 
     Args:
         config: what to train and for how long.
         clips: folder of the crop stage.
+        weights: folder of published weights, for VGG19 where the config asks for it.
         checkpoints: training states live below, in a folder named after the inputs' hash; an
             interrupted run with the same inputs goes on there, others never touch it.
         model: folder to export to.
+        base: folder of the model to start from; None draws all weights from the seed.
 
     Raises:
-        ValueError: clips of another resolution than the model, or too few people.
+        ValueError: unknown variant, clips of another resolution than the model, too few people.
     """
     from fixtalk.checkpoint import load_state, save_checkpoint
-    from fixtalk.training import start
 
-    rows = _split(config, clips)[0]
-    tags = {"variant": model.name, "warp_truth": _warp_truth(config, rows)}
-    key = inputs_hash(config, clips)
+    variant = model.name
+    if variant not in config.variants:
+        names = ", ".join(config.variants)
+        raise ValueError(f"{model}: train.variants has no {variant!r}, only {names}")
+    rows, steps = split_people(config, clips)[0], config.steps(variant)
+    key = inputs_hash(config, variant, clips, base)
     store = checkpoints.resolve() / key
     store.mkdir(parents=True, exist_ok=True)
-    facts = {"variant": model.name, "dataset": config.dataset, "inputs": key, "steps": config.steps}
-    run = tracking.open_run(model.name, key, tracking.provenance("train") | tags)
-    state = start(config.model, config.betas, config.seed)
-    with run, progress(store / HISTORY, config.steps, run):
-        run.log_params({"train": config.model_dump(), "clips": len(rows)})
-        if (store / STATE).is_file():
+    facts = {"variant": variant, "dataset": config.dataset, "inputs": key, "steps": steps}
+    tags = {"variant": variant, "l_per": config.perceptual, **told_by_labels(rows)}
+    run = tracking.open_run(variant, key, tracking.provenance("train") | tags)
+    job = Job(config, variant, clips.resolve(), weights.resolve(), store,
+              base and base.resolve(), run)  # fmt: skip
+    state = _start(job)
+    with run, progress(store / HISTORY, steps, run):
+        run.log_params({"train": _recipe(config, variant), "clips": len(rows)})
+        if state.step < steps:
+            cluster.run_workers(_work, job, store, config.batch)
             load_state(state, store / STATE)
-        if state.step < config.steps:
-            _fit(config, clips.resolve(), store, run)
-            load_state(state, store / STATE)
-        save_checkpoint(state.average, model, facts)
+        save_checkpoint(state.average, model, facts, state.discriminator)
         run.log_file(model / "config.json", "model")
         run.log_file(model / "model.safetensors", "model")
 
 
-def inputs_hash(config: TrainConfig, clips: Path) -> str:
-    """16 hex digits that change with the config, the clips, the code that trains, or torch."""
+def inputs_hash(config: TrainConfig, variant: str, clips: Path, base: Path | None) -> str:
+    """16 hex digits of all that decides a variant: its recipe, clips, base, code, and torch."""
     import torch
 
-    digest = hashlib.sha256(f"{config.model_dump_json()} {torch.__version__}".encode())
+    recipe = json.dumps(_recipe(config, variant), sort_keys=True)
+    digest = hashlib.sha256(f"{recipe} {torch.__version__}".encode())
     package = Path(fixtalk.__file__).parent
     code = [p for p in package.rglob("*") if p.suffix in (".py", ".npz")]
-    for path in [*sorted((clips / "shards").glob("*.parquet")), Path(__file__), *sorted(code)]:
+    start = sorted(base.glob("*.safetensors")) if base else []
+    shards = sorted((clips / "shards").glob("*.parquet"))
+    stage = [Path(__file__).with_name(f"{name}.py") for name in ("train", "feed", "perception")]
+    for path in [*shards, *start, *stage, *sorted(code)]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
-def _split(config: TrainConfig, clips: Path) -> tuple[list[Row], list[Row]]:
-    """Training rows and the rows of the validation people."""
-    from fixtalk.dataset import read_clips
-    from fixtalk.media import probe
-
-    rows = read_clips(clips, "train")
-    if not rows:
-        raise ValueError(f"{clips}: no clip of split 'train'; train.dataset={config.dataset!r}")
-    side, wanted = probe(rows[0]["video"]).width, config.model.resolution
-    if side != wanted:
-        raise ValueError(
-            f"{clips} holds {side} px clips, train.model.resolution is {wanted}: "
-            "set it equal to crop.resolution"
-        )
-    people = sorted({row["person"] for row in rows})
-    if len(people) - config.validation_people < 2:
-        raise ValueError(
-            f"{clips}: {len(people)} people to train on, {config.validation_people} of them for "
-            "validation (train.validation_people): at least 2 must remain"
-        )
-    kept = set(people[config.validation_people :])
-    training = [row for row in rows if row["person"] in kept]
-    return training, [row for row in rows if row["person"] not in kept]
+def _recipe(config: TrainConfig, variant: str) -> dict[str, Any]:
+    """The config without what other variants need."""
+    stretches = config.schedule(variant)
+    shared = config.model_dump(exclude={"model", "emi", "edi", "phases", "variants"})
+    return {
+        **shared,
+        "variant": variant,
+        "model": asdict(config.architecture(variant)),
+        "phases": {s.name: asdict(s.phase) | {"steps": s.steps} for s in stretches},
+    }
 
 
-def _fit(config: TrainConfig, clips: Path, store: Path, run: tracking.Run) -> None:
-    """Run the workers until the state in `store` has done all steps."""
-    session = cluster.start_ray()
-    import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+def _start(job: Job) -> TrainState:
+    """The last state of a run, or its first."""
+    from fixtalk.checkpoint import begin_with, load_state
+    from fixtalk.training import start
 
-    workers = max(n for n in range(1, session.workers + 1) if config.batch % n == 0)
-    interrupt = signal.getsignal(signal.SIGINT)
-    # the state lies in `store`, so Ray has nothing to resume: a half-written snapshot of a
-    # killed session would only stop the next one
-    shutil.rmtree(store / "ray", ignore_errors=True)
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={"config": config, "clips": clips, "store": store, "run": run},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=session.has_gpu),
-        torch_config=TorchConfig(backend="nccl" if session.has_gpu else "gloo"),
-        run_config=RunConfig(
-            name="ray",
-            storage_path=str(store),
-            failure_config=FailureConfig(max_failures=0 if session.is_local else RESTARTS),
-        ),
-    )
-    try:
-        trainer.fit()
-    except SystemExit:  # Ray's own Ctrl-C handler leaves with 0, as if all were done
-        raise KeyboardInterrupt from None
-    finally:
-        signal.signal(signal.SIGINT, interrupt)
-        ray.shutdown()
+    state = start(job.config.architecture(job.variant), job.config.betas, job.config.seed)
+    if (job.store / STATE).is_file():
+        load_state(state, job.store / STATE)
+    elif job.base is not None:
+        begin_with(state, job.base)
+    return state
 
 
-def _work(job: dict[str, Any]) -> None:
+def _work(job: Job) -> None:
     """What each Ray worker does: its share of every batch, from the last checkpoint on."""
     import ray.train
     import torch
     from ray.train.torch import get_device
 
-    from fixtalk.checkpoint import load_state, save_state
-    from fixtalk.training import start, train_step
+    from fixtalk.checkpoint import save_state
+    from fixtalk.phases import stretch_at
+    from fixtalk.training import train_step
 
-    config, store = job["config"], job["store"]
+    config, schedule, steps = job.config, job.schedule, job.steps
     context = ray.train.get_context()
     rank, share = context.get_world_rank(), config.batch // context.get_world_size()
     device = get_device()
     if device.type == "cpu":
         torch.set_num_threads(max(1, cluster.cores() // context.get_world_size()))
-    training, validation = _split(config, job["clips"])
-    sampler = _sampler(config, training)
-    state = start(config.model, config.betas, config.seed)
-    if (store / STATE).is_file():
-        load_state(state, store / STATE)
-    _place(state, device, context.get_world_size())
+    training, validation = split_people(config, job.clips)
+    sampler = training_pairs(config, training)
+    state = _start(job)
+    state.to(device)
+    if context.get_world_size() > 1:
+        state.wrap = _parallel
+    method = _method(job, device)
     monitor = None
     if rank == 0:
-        pairs = _validation_pairs(config, validation)
-        monitor = Monitor(store / HISTORY, job["run"], pairs, config.sample_every, config.steps)
+        pairs = validation_pairs(config, validation)
+        monitor = Monitor(job.store / HISTORY, job.run, pairs, config.sample_every, steps)
     clock, waited = time.monotonic(), 0.0
     indices = range(rank * share, (rank + 1) * share)
-    while state.step < config.steps:
+    while state.step < steps:
         begin = time.monotonic()
-        batch = sampler.batch(state.step, indices).to(device)
+        phase = stretch_at(schedule, state.step)[0].phase
+        batch = sampler.batch(state.step, indices, warps=phase.weighs("warp_truth"),
+                              swaps=phase.weighs("l_fea")).to(device)  # fmt: skip
         waited += time.monotonic() - begin
-        values = train_step(
-            state, batch, config.phases,
-            decay=config.average_decay, bfloat16=config.precision == "bfloat16",
-        )  # fmt: skip
+        values = train_step(state, batch, schedule, method)
         if monitor:
             elapsed = time.monotonic() - clock
             monitor.look(state, values | {"seconds": elapsed, "data_share": waited / elapsed})
-        if state.step % config.checkpoint_every == 0 or state.step == config.steps:
+        if state.step % config.checkpoint_every == 0 or state.step == steps:
             if rank == 0:
-                save_state(state, store / STATE)
+                save_state(state, job.store / STATE)
             ray.train.report({"step": state.step})  # a barrier: no rank runs ahead of the file
 
 
-def _place(state: TrainState, device: Any, workers: int) -> None:
-    """Move the networks to the device and wrap them for data parallelism."""
-    from torch.nn.parallel import DistributedDataParallel
+def _method(job: Job, device: Any) -> Any:
+    """What stays the same over all steps."""
+    from fixtalk.training import Method
 
-    from fixtalk.training import Reenactment
-
-    for network in (state.model, state.average, state.discriminator):
-        network.to(device)
-    for optimiser in (state.optimiser, state.discriminator_optimiser):
-        optimiser.load_state_dict(optimiser.state_dict())  # moves its tensors to the device
-    if workers > 1:
-        state.parallel = {
-            "model": DistributedDataParallel(Reenactment(state.model)),
-            "discriminator": DistributedDataParallel(state.discriminator),
-        }
-
-
-def _validation_pairs(config: TrainConfig, rows: list[Row]) -> Batch | None:
-    """Fixed pairs of people left out of training, as they are."""
-    if not rows:
-        return None
-    plain = Augmentation(flip=0.0, colour=0.0, driver_colour=0.0, driver_stretch=0.0)
-    sampler = PairSampler(rows, seed=config.seed, distance=config.distance, augmentation=plain)
-    return sampler.batch(0, range(VALIDATION_PAIRS))
-
-
-def _sampler(config: TrainConfig, rows: list[Row]) -> PairSampler:
-    """Pairs of the rows, with exact warps where the schedule uses them and the data has them."""
-    truth = None
-    if _warp_truth(config, rows) == "on":
-        truth = _exact_warp(config.model.resolution)
-    return PairSampler(
-        rows,
-        seed=config.seed,
-        distance=config.distance,
-        augmentation=config.augmentation,
-        strangers=config.strangers,
-        truth=truth,
+    config = job.config
+    return Method(
+        decay=config.average_decay,
+        bfloat16=config.precision == "bfloat16",
+        margin=config.margin,
+        alignment=config.alignment,
+        look=vgg19(job.weights, device) if config.perceptual == "vgg19" else None,
     )
 
 
-def _warp_truth(config: TrainConfig, rows: list[Row]) -> str:
-    """Whether exact warps are used: on, or off and why."""
-    if not any(phase.weights.get("warp_truth", 0) > 0 for phase in config.phases):
-        return "off: no phase weighs it"
-    without = sum(row["identity_seed"] is None for row in rows)
-    return f"off: {without} of {len(rows)} clips have no exact labels" if without else "on"
+def _parallel(network: Any) -> Any:
+    """The network with gradients averaged over workers."""
+    from torch.nn.parallel import DistributedDataParallel
 
-
-def _exact_warp(resolution: int) -> WarpTruth:
-    """Exact warps between two frames of a row of the synthetic corpus."""
-    from fixtalk.synthetic.camera import Camera
-    from fixtalk.synthetic.correspondence import CroppedFrame, FaceGeometry, correspondence
-    from fixtalk.synthetic.head import load_head
-
-    head = load_head(0)
-    geometry = cache(lambda identity_seed: FaceGeometry(head, identity_seed))
-
-    def warp(source: Place, driver: Place) -> Truth:
-        frames = (
-            CroppedFrame(row["arkit"][i], row["pose"][i], tuple(row["box"]))
-            for row, i in (source, driver)
-        )
-        person = geometry(source[0]["identity_seed"])
-        return correspondence(person, Camera.from_json(source[0]["camera"]), *frames, resolution)
-
-    return warp
+    gc.collect()  # hooks of the phase before go with their wrapper
+    return DistributedDataParallel(network)
 
 
 if __name__ == "__main__":

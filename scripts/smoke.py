@@ -30,7 +30,7 @@ TINY = {
     },
     "generate": {"max_pairs": 4},
 }
-STEPS = 6  # of each training phase
+STEPS = 12  # of each variant, shared evenly by its one to four phases
 
 
 def copy_checkout(target: Path) -> None:
@@ -49,8 +49,8 @@ def shrink_params(path: Path) -> None:
     """Write tiny parameters over the defaults."""
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     _merge(params, TINY)
-    for phase in params["train"]["phases"]:
-        phase["steps"] = STEPS
+    for variant in params["train"]["variants"].values():
+        variant["phases"] = dict.fromkeys(variant["phases"], STEPS // len(variant["phases"]))
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 

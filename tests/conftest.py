@@ -1,19 +1,26 @@
 """Fixtures: a tiny model, its training state, and where optional real clips lie."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
 
+from fixtalk.edi import EDIConfig
+from fixtalk.emi import EMIConfig
 from fixtalk.model import ModelConfig
-from fixtalk.training import Batch, Phase, start
+from fixtalk.reenactment import Batch
+from fixtalk.training import Method, start
+from pipelines.config import load_config
+from pipelines.train import TrainConfig
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["FIXTALK_WORKERS"] = "1"  # maps run in this process: no start-up per call
 torch.set_num_threads(1)
 
+ROOT = Path(__file__).parent.parent
 TINY = ModelConfig(
     resolution=64,
     width=0.03125,
@@ -24,12 +31,16 @@ TINY = ModelConfig(
     expressions=3,
     align_corners=True,
 )
+TINY_EMI = EMIConfig(layers=1, queries=2, heads=2, hidden=32)
+TINY_EDI = EDIConfig(slots=8, sharpness=16.0, heads=2)
+TINY_FIXTALK = replace(TINY, emi=TINY_EMI, edi=TINY_EDI)
+METHOD = Method(decay=0.9, bfloat16=False, margin=0.2, alignment="student||teacher")
 
 
 @pytest.fixture(scope="session")
 def real_clips():
     """Folder of real talking clips; FIXTALK_SHARED names its parent."""
-    folder = Path(os.environ.get("FIXTALK_SHARED", Path(__file__).parent.parent.parent / "shared"))
+    folder = Path(os.environ.get("FIXTALK_SHARED", ROOT.parent / "shared"))
     if not (folder / "real").is_dir():
         pytest.skip(f"no real clips at {folder / 'real'}: set FIXTALK_SHARED")
     return folder / "real"
@@ -43,14 +54,17 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.fixture
-def tiny_state():
-    """Training state of the tiny model at step 0."""
-    return start(TINY, (0.5, 0.99), seed=1)
+def recipe_of_params():
+    """The training of params.yaml."""
+    return load_config(TrainConfig, "train", ROOT / "params.yaml")
 
 
-@pytest.fixture
-def batch():
+def state_of(config=TINY_FIXTALK, seed=1):
+    """Training state of the tiny model, by default with both indicators, at step 0."""
+    return start(config, (0.5, 0.99), seed)
+
+
+def pictures_that_move():
     """Four pairs of smooth pictures with an exact warp: the driver is the source, moved."""
     torch.manual_seed(0)
     source = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8), 64, mode="bilinear") * 2 - 1
@@ -58,21 +72,29 @@ def batch():
     line = torch.linspace(-1, 1, 64)
     flow = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).expand(4, -1, -1, -1).clone()
     flow[..., 0] -= 4 * 2 / 63
-    valid = flow.abs().amax(-1) <= 1
-    return Batch(source, driver, driver, torch.ones(4, dtype=torch.bool), flow, valid)
+    return Batch(
+        source,
+        driver,
+        target=driver,
+        shows_target=torch.ones(4, dtype=torch.bool),
+        moves=torch.tensor([True, True, True, False]),
+        lip=driver.roll(1, 0),
+        pose=driver.roll(1, 2),
+        flow=flow,
+        valid=flow.abs().amax(-1) <= 1,
+    )
+
+
+@pytest.fixture(scope="session")
+def recipe():
+    return recipe_of_params()
 
 
 @pytest.fixture
-def phases():
-    """Two steps without and two with a discriminator."""
-    warp = Phase(
-        name="warp", steps=2, learning_rate=2e-3, final_learning_rate=2e-3,
-        discriminator_learning_rate=0.0, penalty=0.0,
-        weights={"reconstruction": 1.0, "pyramid": 1.0, "warp_truth": 1.0},
-    )  # fmt: skip
-    adversarial = Phase(
-        name="adversarial", steps=2, learning_rate=2e-3, final_learning_rate=1e-4,
-        discriminator_learning_rate=1e-3, penalty=1.0,
-        weights={"reconstruction": 1.0, "adversarial": 0.1, "feature_matching": 0.1},
-    )  # fmt: skip
-    return [warp, adversarial]
+def tiny_state():
+    return state_of()
+
+
+@pytest.fixture
+def batch():
+    return pictures_that_move()

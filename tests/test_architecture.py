@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fixtalk", "metrics", "pipelines")
 SOURCES = sorted(p for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
-STAGES = ("download", "crop", "judge", "train", "generate", "score", "leaderboard")
+STAGES = ("download", "crop", "judge", "train", "generate", "score", "localise", "leaderboard")
 FENCES = {
     "ray": {"pipelines/cluster.py", "pipelines/train.py"},
     "mlflow": {"pipelines/tracking.py"},
@@ -104,6 +104,17 @@ def test_deps_cover_imports(stage):
     assert missing == set()
 
 
+def test_base_and_variants_are_trained_by_one_stage():
+    base, variants = DVC["stages"]["base"], DVC["stages"]["train"]["do"]
+
+    assert base["params"] == variants["params"]
+    assert [*base["deps"], "${path.models}/base"] == variants["deps"]
+    assert base["outs"] == ["${path.models}/base"]
+    assert DVC["stages"]["train"]["foreach"] == [
+        name for name in PARAMS["train"]["variants"] if name != "base"
+    ]
+
+
 def test_params_hold_no_key_that_dvc_ignores():
     def keys(value):
         if isinstance(value, dict):
@@ -135,16 +146,18 @@ config = ModelConfig(resolution=64, width=0.03125, widest=16, latent=64, lips=2,
                      expressions=2, align_corners=True)
 state = t.start(config, (0.0, 0.99), 0)
 frames = torch.zeros(2, 3, 64, 64)
-phase = t.Phase(name="p", steps=1, learning_rate=1e-3, final_learning_rate=1e-3,
-                discriminator_learning_rate=0.0, penalty=0.0, weights={"reconstruction": 1.0})
+phase = t.Phase(trains={"generator": 1.0}, expression=True, learning_rate=1e-3,
+                final_learning_rate=1e-3, discriminator_learning_rate=0.0, penalty=0.0,
+                weights={"l_rec": 1.0})
 batch = t.Batch(frames, frames, frames, torch.ones(2, dtype=torch.bool))
-print(t.train_step(state, batch, [phase], decay=0.9, bfloat16=False))
+method = t.Method(decay=0.9, bfloat16=False, margin=0.2, alignment="student||teacher")
+print(t.train_step(state, batch, [t.Stretch("s", phase, 1)], method))
 """
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
     assert done.returncode == 0, done.stderr
-    assert "reconstruction" in done.stdout
+    assert "l_rec" in done.stdout
 
 
 def test_importing_does_nothing():

@@ -18,7 +18,7 @@ def no_retries(monkeypatch):
 def watch(monitor, state, last):
     for step in range(1, last + 1):
         state.step = step
-        monitor.look(state, {"reconstruction": 1 / step})
+        monitor.look(state, {"l_rec": 1 / step})
 
 
 def rows(history):

@@ -1,4 +1,4 @@
-"""Training pairs: pure functions of (seed, step, index), within a session, with their warp."""
+"""Training pairs: pure functions of (seed, step, index), with their warps and swapped mouths."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import torch
 
 from fixtalk.media import encode_video
 from fixtalk.pairs import Augmentation, PairSampler
+from tests.drawn_faces import face_points, flat_face
 
 SIDE, FRAMES = 64, 14
 PLAIN = Augmentation(flip=0.0, colour=0.0, driver_colour=0.0, driver_stretch=0.0)
@@ -17,7 +18,19 @@ def grey_clip(person, session, clip, first):
     values = first + 4 * np.arange(FRAMES, dtype=np.uint8)
     frames = np.broadcast_to(values[:, None, None, None], (FRAMES, SIDE, SIDE, 3))
     video = encode_video(np.ascontiguousarray(frames), crf=1, gop=5)
-    return {"person": person, "session": session, "clip": clip, "frames": FRAMES, "video": video}
+    # the face walks to the right by a pixel a frame
+    walk = np.arange(FRAMES, dtype=np.float32)[:, None, None] * np.array([1, 0], np.float32)
+    return {
+        "person": person, "session": session, "clip": clip, "frames": FRAMES, "video": video,
+        "landmarks": face_points() + walk,
+    }  # fmt: skip
+
+
+def face_clip(person, skin, mouth):
+    """A flat face that walks to the right, of a skin and a mouth by which to tell the person."""
+    frames = np.stack([flat_face(skin, mouth, shift) for shift in range(FRAMES)])
+    clip = grey_clip(person, None, person, 0)
+    return clip | {"video": encode_video(frames, crf=1, gop=5)}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +43,12 @@ def rows():
     ]
 
 
+@pytest.fixture(scope="module")
+def faces():
+    people = [("A", 80, 0.5), ("B", 120, 0.75), ("C", 150, 1.25)]
+    return [face_clip(*person) for person in people]
+
+
 def grey(frames):
     """Mean pixel of each frame, 0-255."""
     return ((frames.mean((1, 2, 3)) + 1) * 127.5).round()
@@ -40,7 +59,20 @@ def clip_of(value):
 
 
 def sampler(rows, augmentation=PLAIN, **options):
-    return PairSampler(rows, seed=3, distance=5, augmentation=augmentation, **options)
+    settings = {"gate": 0.1, "augmentation": augmentation} | options
+    return PairSampler(rows, seed=3, distance=5, **settings)
+
+
+def skin(frames):
+    """Grey of the top rows, which no mouth reaches."""
+    return ((frames[:, :, :20].mean((1, 2, 3)) + 1) * 127.5).round()
+
+
+def mouth(frames):
+    """Darkest or brightest grey of the rows of the mouth, whichever is further from the skin."""
+    rows = (frames[:, :, 44:48].mean((1, 2)) + 1) * 127.5
+    offset = rows - skin(frames)[:, None]
+    return offset.gather(1, offset.abs().argmax(1, keepdim=True))[:, 0] + skin(frames)
 
 
 def test_item_depends_on_seed_step_and_index_alone(rows):
@@ -85,7 +117,9 @@ def test_mirrored_pair_keeps_an_exact_warp(rows):
     valid[:, :10] = True
     always = Augmentation(flip=1.0, colour=0.0, driver_colour=0.0, driver_stretch=0.0)
 
-    batch = sampler(rows, always, truth=lambda source, driver: (flow, valid)).batch(0, range(2))
+    batch = sampler(rows, always, truth=lambda source, driver: (flow, valid)).batch(
+        0, range(2), warps=True
+    )
 
     offset = batch.flow[0] - torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)
     assert torch.allclose(offset, torch.tensor([-0.25, 0.5]), atol=1e-6)
@@ -100,13 +134,15 @@ def test_stranger_drives_where_the_warp_is_known(rows):
         seen.append((source[0]["person"], driver[0]["person"]))
         return np.zeros((SIDE, SIDE, 2), np.float32), np.ones((SIDE, SIDE), bool)
 
-    batch = sampler(rows, strangers=0.25, truth=truth).batch(0, range(16))
+    drawn = sampler(rows, strangers=0.25, truth=truth)
+    batch = drawn.batch(0, range(16), warps=True)
 
     strangers = [source != driver for source, driver in seen]
     assert strangers == (~batch.shows_target).tolist()
     assert sum(strangers) == 4
-    without = sampler(rows, strangers=0.25).batch(0, range(16))
-    assert without.shows_target.all()
+    for without in (drawn.batch(0, range(16)), sampler(rows, strangers=0.25).batch(0, range(16))):
+        assert without.shows_target.all()
+        assert without.flow is None
 
 
 def test_clips_of_one_frame_are_nothing_to_train_on(rows):
@@ -114,3 +150,86 @@ def test_clips_of_one_frame_are_nothing_to_train_on(rows):
         sampler([rows[0] | {"frames": 1}])
     with pytest.raises(ValueError, match="flip lies in"):
         Augmentation(flip=2.0, colour=0.0, driver_colour=0.0, driver_stretch=0.0)
+
+
+def test_gate_opens_for_pairs_whose_landmarks_lie_apart(rows):
+    batch = sampler(rows, gate=7.5 / SIDE).batch(0, range(60))
+
+    # the face walks a pixel a frame, and a frame is 4 shades of grey
+    source, driver = (
+        ((grey(frames) + 2) % 60 / 4).floor() for frames in (batch.source, batch.driver)
+    )
+    assert torch.equal(batch.moves, (source - driver).abs() > 7.5)
+    assert 0 < batch.moves.sum() < 60
+
+
+def test_clip_without_landmarks_leaves_the_gate_unknown_and_mouths_unswapped(rows):
+    unmarked = sampler([*rows, rows[0] | {"clip": "bare", "landmarks": None}])
+
+    assert unmarked.batch(0, range(4)).moves is None
+    with pytest.raises(ValueError, match=r"clip bare has no landmarks .* leave phases that weigh"):
+        unmarked.batch(0, range(4), swaps=True)
+
+
+def test_one_person_alone_cannot_swap_mouths(rows):
+    with pytest.raises(ValueError, match="one person"):
+        sampler(rows[:2]).batch(0, range(2), swaps=True)
+
+
+def test_landmarks_that_are_no_face_are_named_by_clip_and_frame(faces):
+    broken = faces[0] | {"landmarks": np.zeros((FRAMES, 68, 2), np.float32)}
+
+    with pytest.raises(ValueError, match=r"frame \d+ of A.*less than 2 pixels"):
+        sampler([broken, *faces[1:]]).batch(0, range(8), swaps=True)
+
+
+def test_swapped_frames_show_one_person_with_the_mouth_of_another(faces):
+    batch = sampler(faces).batch(0, range(24), swaps=True)
+
+    skins, mouths = torch.tensor([80, 120, 150]), torch.tensor([0.5, 0.75, 1.25])
+    driver, partner = (
+        (skin(f)[:, None] - skins).abs().argmin(1) for f in (batch.driver, batch.lip)
+    )
+    assert (driver != partner).all()
+    assert torch.equal(skin(batch.pose), skin(batch.driver))
+    assert (mouth(batch.lip) - skins[partner] * mouths[driver]).abs().max() < 6
+    assert (mouth(batch.pose) - skins[driver] * mouths[partner]).abs().max() < 6
+
+
+def test_swaps_leave_the_pair_as_it_is_without_them(faces):
+    drawn = sampler(faces, LIVELY)
+
+    plain, swapped = drawn.batch(5, range(8)), drawn.batch(5, range(8), swaps=True)
+    share = drawn.batch(5, range(4, 8), swaps=True)
+
+    for name in ("source", "driver", "target", "moves"):
+        assert torch.equal(getattr(plain, name), getattr(swapped, name))
+    assert plain.lip is None
+    assert plain.pose is None
+    for name in ("lip", "pose"):
+        assert torch.equal(getattr(swapped, name)[4:], getattr(share, name))
+
+
+def test_swapped_frames_wear_the_disguise_of_the_driver(faces):
+    batch = sampler(faces, LIVELY).batch(0, range(12), swaps=True)
+
+    # the driver with another mouth is the driver pixel by pixel, but for the mouth
+    changed = (batch.pose - batch.driver).abs().amax(1) > 1e-6
+    assert not changed[:, :36].any()
+    assert (changed.float().mean((1, 2)) > 0.005).all()
+    # and its partner's skin has got the same gains: brighter people stay brighter by as much
+    ratio = skin(batch.lip) / skin(batch.driver)
+    known = torch.tensor([a / b for a in (80, 120, 150) for b in (80, 120, 150) if a != b])
+    unclipped = torch.maximum(batch.lip.amax((1, 2, 3)), batch.driver.amax((1, 2, 3))) < 0.99
+    assert unclipped.sum() > 4
+    assert ((ratio[:, None] - known).abs().amin(1) < 0.03)[unclipped].all()
+
+
+def test_partner_of_a_stranger_is_somebody_else_again(faces):
+    def truth(source, driver):
+        return np.zeros((SIDE, SIDE, 2), np.float32), np.ones((SIDE, SIDE), bool)
+
+    batch = sampler(faces, strangers=0.5, truth=truth).batch(0, range(16), warps=True, swaps=True)
+
+    assert (~batch.shows_target).sum() == 8
+    assert (skin(batch.lip) != skin(batch.driver)).all()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ import torch
 import yaml
 
 import fixtalk
+from fixtalk.checkpoint import save_checkpoint
 from fixtalk.dataset import clip_schema
 from fixtalk.media import encode_video
-from pipelines.config import load_config
+from fixtalk.training import start
+from pipelines.config import ConfigError, load_config
 from pipelines.train import TrainConfig, inputs_hash, train
 
 ROOT = Path(__file__).parent.parent
@@ -60,10 +63,12 @@ def params(tmp_path):
     values = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
     values["model"] |= {"width": 0.03125, "widest": 16}
     values |= {"batch": 2, "validation_people": 1, "checkpoint_every": 10, "sample_every": 10}
-    values["phases"] = values["phases"][:1]
-    values["phases"][0] |= {"steps": STEPS}
+    values["variants"] = {
+        "base": {"indicators": [], "phases": {"warp": STEPS}},
+        "fixtalk": {"indicators": ["emi", "edi"], "phases": {"warmup": 3, "joint": 7}},
+    }
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump({"train": values}))
+    path.write_text(yaml.safe_dump({"train": values}, sort_keys=False))
     return path
 
 
@@ -74,7 +79,8 @@ def history(tmp_path):
 
 def test_killed_training_goes_on_where_it_was(tmp_path, clips, params):
     environment = os.environ | {"FIXTALK_WORKERS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pipelines.train", "clips", "checkpoints", "models/tiny"]
+    command = [sys.executable, "-m", "pipelines.train", "clips", "weights", "checkpoints",
+               "models/base"]  # fmt: skip
     first = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
     try:
         deadline = time.monotonic() + 120
@@ -96,39 +102,67 @@ def test_killed_training_goes_on_where_it_was(tmp_path, clips, params):
     steps = [row["step"] for row in history(tmp_path)]
     assert steps == list(range(10, STEPS + 1, 10))
     assert history(tmp_path)[: len(before)] == before
-    model = fixtalk.load_checkpoint(tmp_path / "models" / "tiny")
+    model = fixtalk.load_checkpoint(tmp_path / "models" / "base")
     assert model.config.width == 0.03125
-    config = json.loads((tmp_path / "models" / "tiny" / "config.json").read_text())
+    config = json.loads((tmp_path / "models" / "base" / "config.json").read_text())
     store = next((tmp_path / "checkpoints").iterdir())
     assert config["inputs"] == store.name
 
     # whatever lies in the state is what the next run goes on with: here, nothing is left to do
     state = torch.load(store / "state.pt", weights_only=True)
     assert state["step"] == STEPS
-    state["average"]["generator.constant"].fill_(7)
+    state["average"]["backbone.generator.constant"].fill_(7)
     torch.save(state, store / "state.pt")
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
-    exported = fixtalk.load_checkpoint(tmp_path / "models" / "tiny")
-    assert (exported.generator.constant == 7).all()
+    exported = fixtalk.load_checkpoint(tmp_path / "models" / "base")
+    assert (exported.backbone.generator.constant == 7).all()
 
 
-def test_other_inputs_have_another_hash(clips, params):
+def test_variant_goes_on_from_the_base(tmp_path, clips, params):
+    config = load_config(TrainConfig, "train", params)
+    places = (clips, tmp_path / "weights", tmp_path / "checkpoints")
+    base, model = tmp_path / "models" / "base", tmp_path / "models" / "fixtalk"
+    state = start(config.model, config.betas, seed=5)
+    save_checkpoint(state.average, base, {}, state.discriminator)
+
+    train(config, *places, model, base)
+
+    trained, begun = fixtalk.load_checkpoint(model), fixtalk.load_checkpoint(base)
+    assert trained.config == config.architecture("fixtalk")
+    for ours, theirs in zip(
+        trained.backbone.encoder.parameters(), begun.backbone.encoder.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs)  # no phase of it trains the encoder
+    rows = history(tmp_path)
+    assert [row["step"] for row in rows] == [10]
+    assert {"l_rec", "l_per", "l_adv", "l_dis", "l_d_mem", "l_align"} <= set(rows[0])
+    assert {"code_cosine", "slot_entropy", "dead_slots"} <= set(rows[0])
+
+
+def test_other_inputs_have_another_hash(tmp_path, clips, params):
     config = load_config(TrainConfig, "train", params)
     faster = config.model_copy(update={"batch": 4})
+    larger = config.model_copy(update={"edi": replace(config.edi, slots=9)})
+    base = tmp_path / "base"
+    base.mkdir()
 
-    assert inputs_hash(config, clips) == inputs_hash(config, clips)
-    before = inputs_hash(config, clips)
-    assert inputs_hash(faster, clips) != before
+    before = inputs_hash(config, "fixtalk", clips, base)
+
+    assert inputs_hash(config, "fixtalk", clips, base) == before
+    assert inputs_hash(faster, "fixtalk", clips, base) != before
+    assert inputs_hash(config, "base", clips, None) != before
+    assert inputs_hash(larger, "fixtalk", clips, base) != before
+    assert inputs_hash(larger, "base", clips, None) == inputs_hash(config, "base", clips, None)
+    (base / "model.safetensors").write_bytes(b"other weights")
+    assert inputs_hash(config, "fixtalk", clips, base) != before
     (clips / "shards" / "1.parquet").write_bytes(b"more")
-    assert inputs_hash(config, clips) != before
+    assert inputs_hash(config, "base", clips, None) != before
 
 
 def test_impossible_settings_are_named_before_workers_start(tmp_path, clips, params):
     config = load_config(TrainConfig, "train", params)
-    places = (clips, tmp_path / "checkpoints", tmp_path / "models" / "tiny")
-    large = config.model_copy(
-        update={"model": fixtalk.ModelConfig(**{**vars(config.model), "resolution": 128})}
-    )
+    places = (clips, tmp_path / "weights", tmp_path / "checkpoints", tmp_path / "models" / "base")
+    large = config.model_copy(update={"model": replace(config.model, resolution=128)})
     lonely = config.model_copy(update={"validation_people": 3})
 
     with pytest.raises(ValueError, match=r"64 px clips, train.model.resolution is 128"):
@@ -137,3 +171,22 @@ def test_impossible_settings_are_named_before_workers_start(tmp_path, clips, par
         train(lonely, *places)
     with pytest.raises(FileNotFoundError, match="run the crop stage first"):
         train(config, tmp_path / "nothing", *places[1:])
+    with pytest.raises(ValueError, match=r"train.variants has no 'other', only base, fixtalk"):
+        train(config, *places[:3], tmp_path / "models" / "other")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fixtalk": {"indicators": [], "phases": {"nap": 1}}}, "fixtalk: unknown phase nap"),
+        ({"fixtalk": {"indicators": [], "phases": {"joint": 0}}}, "at least one step"),
+        ({"emi": {"indicators": ["emi"], "phases": {"joint": 9}}}, "equal steps of all others"),
+    ],
+)
+def test_variants_that_do_not_compare_are_refused(params, change, message):
+    values = yaml.safe_load(params.read_text())
+    values["train"]["variants"] |= change
+    params.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    with pytest.raises(ConfigError, match=message):
+        load_config(TrainConfig, "train", params)

@@ -1,30 +1,85 @@
-"""Losses and the training step: exactness of resume, learning, phases, NaN."""
+"""The training step: exactness of resume, what each phase moves, its loss curves, NaN."""
 
 import dataclasses
+import json
 import math
 
 import pytest
 import torch
 
-from fixtalk import losses
-from fixtalk.checkpoint import load_state, save_state
-from fixtalk.training import phase_at, start, train_step
-from tests.conftest import TINY
+from fixtalk.checkpoint import begin_with, load_state, save_checkpoint, save_state
+from fixtalk.phases import Stretch
+from fixtalk.training import parts, train_step
+from tests.conftest import METHOD, ROOT, TINY, TINY_EMI, state_of
+
+CURVES = ROOT / "tests" / "golden" / "curves.json"
+PHASES = ("warp", "decouple", "expression", "texture", "warmup", "motion", "detail", "joint")
 
 
-def steps(state, batch, phases, count):
-    return [train_step(state, batch, phases, decay=0.9, bfloat16=False) for _ in range(count)]
+def steps(state, batch, schedule, count):
+    return [train_step(state, batch, schedule, METHOD) for _ in range(count)]
 
 
-def test_resumed_run_equals_the_uninterrupted_one(tiny_state, batch, phases, tmp_path):
-    straight = start(TINY, (0.5, 0.99), seed=1)
-    steps(straight, batch, phases, 4)
-    steps(tiny_state, batch, phases, 2)
+def stretch(recipe, name, count=3):
+    return Stretch(name, recipe.phases[name], count)
+
+
+def curve(recipe, state, batch, name):
+    """Twenty steps of a phase, after three that give all parts a say."""
+    return steps(state, batch, [stretch(recipe, "texture", 3), stretch(recipe, name, 20)], 23)[3:]
+
+
+def snapshot(state):
+    return {
+        part: [weight.detach().clone() for weight in weights]
+        for part, weights in parts(state.model).items()
+    }
+
+
+def test_every_phase_of_the_default_recipe_is_tested_here(recipe):
+    assert tuple(recipe.phases) == PHASES
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_phase_moves_all_that_it_trains_and_nothing_else(recipe, tiny_state, batch, name):
+    # a few steps before and within: layers behind one that starts at zero wait until it has moved
+    schedule = [stretch(recipe, "texture", 3), stretch(recipe, name, 4)]
+    steps(tiny_state, batch, schedule, 3)
+    before = snapshot(tiny_state)
+
+    steps(tiny_state, batch, schedule, 4)
+
+    for part, weights in parts(tiny_state.model).items():
+        moved = [not torch.equal(a, b) for a, b in zip(before[part], weights, strict=True)]
+        if recipe.phases[name].trained(part):
+            assert all(moved), f"{part}: {moved.count(False)} of {len(moved)} did not move"
+        else:
+            assert not any(moved), f"{part} is frozen"
+            assert all(weight.grad is None for weight in weights)
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_loss_curve_is_the_recorded_one(recipe, tiny_state, batch, name):
+    golden = json.loads(CURVES.read_text())["curves"][name]
+
+    history = curve(recipe, tiny_state, batch, name)
+
+    assert set(history[0]) == set(golden)
+    for term, values in golden.items():
+        found = [step[term] for step in history if term in step]
+        assert found == pytest.approx(values, rel=0.02, abs=1e-3), term
+
+
+def test_resumed_run_equals_the_uninterrupted_one(recipe, tiny_state, batch, tmp_path):
+    schedule = [stretch(recipe, "motion", 2), stretch(recipe, "joint", 2)]
+    straight = state_of()
+    steps(straight, batch, schedule, 4)
+    steps(tiny_state, batch, schedule, 3)
     save_state(tiny_state, tmp_path / "state.pt")
 
-    resumed = start(TINY, (0.5, 0.99), seed=7)
+    resumed = state_of(seed=7)
     load_state(resumed, tmp_path / "state.pt")
-    steps(resumed, batch, phases, 2)
+    steps(resumed, batch, schedule, 1)
 
     assert resumed.step == 4
     for network in ("model", "average", "discriminator"):
@@ -43,109 +98,87 @@ def test_damaged_state_is_named(tiny_state, tmp_path):
         load_state(tiny_state, tmp_path / "state.pt")
 
 
-def test_a_few_steps_lower_the_loss(tiny_state, batch, phases):
-    phase = dataclasses.replace(phases[0], steps=30)
+def test_variants_start_as_the_base_they_go_on_from(recipe, batch, tmp_path):
+    base = state_of(TINY)
+    steps(base, batch, [stretch(recipe, "texture")], 3)
+    save_checkpoint(base.model, tmp_path, {}, base.discriminator)
+    varied = state_of(seed=2)
 
-    history = steps(tiny_state, batch, [phase], 30)
+    has_opponent = begin_with(varied, tmp_path)
 
-    assert history[-1]["reconstruction"] < 0.8 * history[0]["reconstruction"]
+    assert has_opponent
+    for name, weight in base.model.state_dict().items():
+        assert torch.equal(weight, varied.model.state_dict()[name])
+        assert torch.equal(weight, varied.average.state_dict()[name])
+    for ours, theirs in zip(
+        varied.discriminator.parameters(), base.discriminator.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_base_of_another_architecture_is_refused_by_what_differs(tmp_path):
+    narrow = dataclasses.replace(TINY, widest=8)
+    save_checkpoint(state_of(narrow).model, tmp_path, {})
+
+    with pytest.raises(ValueError, match="widest 8 ≠ 16"):
+        begin_with(state_of(TINY), tmp_path)
+
+
+def test_a_few_steps_lower_the_loss(recipe, tiny_state, batch):
+    history = steps(tiny_state, batch, [stretch(recipe, "warp", 30)], 30)
+
+    assert history[-1]["l_rec"] < 0.8 * history[0]["l_rec"]
     assert history[-1]["warp_truth"] < history[0]["warp_truth"]
 
 
-def test_discriminator_moves_in_its_phase_only(tiny_state, batch, phases):
+def test_discriminator_moves_in_its_phases_only(recipe, tiny_state, batch):
+    schedule = [stretch(recipe, "warp", 1), stretch(recipe, "texture", 1)]
     before = [p.clone() for p in tiny_state.discriminator.parameters()]
 
-    first = steps(tiny_state, batch, phases, 2)
+    first = steps(tiny_state, batch, schedule, 1)
     still = [p.clone() for p in tiny_state.discriminator.parameters()]
-    second = steps(tiny_state, batch, phases, 1)
+    second = steps(tiny_state, batch, schedule, 1)
 
     assert all(torch.equal(a, b) for a, b in zip(before, still, strict=True))
     assert "discrimination" not in first[0]
     assert "discrimination" in second[0]
-    assert any(
+    assert all(
         not torch.equal(a, b)
         for a, b in zip(still, tiny_state.discriminator.parameters(), strict=True)
     )
 
 
-def test_every_parameter_of_the_model_is_trained(tiny_state, batch, phases):
-    # two steps: layers behind a zero-initialised one get their first gradient in the second
-    steps(tiny_state, batch, phases, 2)
-    before = {name: p.clone() for name, p in tiny_state.model.named_parameters()}
+def test_pairs_that_hardly_move_do_not_shape_l_dis(recipe, batch):
+    # the fourth pair stands still: changing its source must leave l_dis as it is
+    still = dataclasses.replace(batch, moves=torch.tensor([False, False, False, True]))
+    only_last = state_of(dataclasses.replace(TINY, emi=TINY_EMI))
+    others = state_of(dataclasses.replace(TINY, emi=TINY_EMI))
+    source = batch.source.clone()
+    source[:3] = 0
 
-    steps(tiny_state, batch, phases, 1)
+    first = steps(only_last, still, [stretch(recipe, "joint")], 1)[0]
+    second = steps(
+        others, dataclasses.replace(still, source=source), [stretch(recipe, "joint")], 1
+    )[0]
 
-    unmoved = [n for n, p in tiny_state.model.named_parameters() if torch.equal(p, before[n])]
-    assert unmoved == []
+    assert first["l_dis"] == pytest.approx(second["l_dis"], abs=1e-6)
+    assert first["l_rec"] != pytest.approx(second["l_rec"], abs=1e-6)
 
 
-def test_nan_ends_training_with_step_and_phase(tiny_state, batch, phases):
+def test_terms_of_a_missing_indicator_do_not_exist(recipe, batch):
+    values = steps(state_of(TINY), batch, [stretch(recipe, "joint")], 1)[0]
+
+    assert not {"l_dis", "l_d_mem", "l_align"} & set(values)
+    assert {"l_rec", "l_per", "l_adv"} <= set(values)
+
+
+def test_phase_without_anything_to_train_is_refused(recipe, batch):
+    with pytest.raises(ValueError, match="phase warmup trains no part of this model"):
+        steps(state_of(TINY), batch, [stretch(recipe, "warmup")], 1)
+
+
+def test_nan_ends_training_with_step_and_phase(recipe, tiny_state, batch):
     broken = dataclasses.replace(batch, target=torch.full_like(batch.target, math.nan))
 
     with pytest.raises(FloatingPointError, match="step 0, phase warp"):
-        steps(tiny_state, broken, phases, 1)
-
-
-def test_schedule_picks_phase_and_share(phases):
-    assert phase_at(phases, 0) == (phases[0], 0.0)
-    assert phase_at(phases, 1) == (phases[0], 1.0)
-    assert phase_at(phases, 2) == (phases[1], 0.0)
-    with pytest.raises(IndexError, match="behind the last phase"):
-        phase_at(phases, 4)
-
-
-def test_true_flow_costs_nothing(batch):
-    exact = losses.warp_truth([batch.flow], batch.flow, batch.valid)
-    shifted = losses.warp_truth([batch.flow + 0.1], batch.flow, batch.valid)
-
-    assert exact == pytest.approx(0, abs=1e-6)
-    assert shifted == pytest.approx(0.2, abs=1e-5)
-
-
-@pytest.mark.parametrize("side", [8, 16, 32, 64])
-def test_identity_is_the_true_warp_of_a_still_pair_at_every_side(side):
-    def identity(side):
-        line = torch.linspace(-1, 1, side)
-        return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[None]
-
-    valid = torch.ones(1, 64, 64, dtype=torch.bool)
-
-    loss = losses.warp_truth([identity(side)], identity(64), valid)
-
-    assert loss == pytest.approx(0, abs=1e-5)
-
-
-def test_invalid_pixels_do_not_count(batch):
-    flow = batch.flow.clone()
-    flow[~batch.valid] = math.nan
-
-    assert losses.warp_truth([batch.flow], flow, batch.valid) == pytest.approx(0, abs=1e-6)
-
-
-def test_losses_of_equal_frames_are_zero(batch):
-    frames = batch.source
-
-    assert losses.reconstruction(frames, frames) == 0
-    assert losses.pyramid(frames, frames) == 0
-    assert losses.feature_matching([frames], [frames]) == 0
-
-
-def test_discriminator_judges_a_frame_by_its_own_half_of_the_batch(tiny_state):
-    # fakes beside reals and fakes alone: the generator must see what the discriminator saw
-    real, fake = torch.rand(6, 3, 64, 64), torch.rand(6, 3, 64, 64) / 9
-
-    together = tiny_state.discriminator(torch.cat([real, fake]), sets=2)[0]
-    alone = tiny_state.discriminator(fake)[0]
-
-    assert torch.allclose(together[6:], alone, atol=1e-5)
-
-
-def test_adversarial_losses_by_hand():
-    zero, high = torch.zeros(2), torch.full((2,), 20.0)
-
-    assert losses.adversarial(zero) == pytest.approx(math.log(2))
-    assert losses.adversarial(high) == pytest.approx(0, abs=1e-6)
-    assert losses.discrimination(high, -high) == pytest.approx(0, abs=1e-6)
-    real = torch.rand(2, 3, 4, 4, requires_grad=True)
-    # logit = 3 · sum of pixels: its gradient is 3 everywhere, 48 values, squared norm 9 · 48
-    assert losses.gradient_penalty(real, 3 * real.sum((1, 2, 3))) == pytest.approx(432)
+        steps(tiny_state, broken, [stretch(recipe, "warp")], 1)

@@ -1,0 +1,128 @@
+"""Batch of source and driver frames → everything the losses look at, in one forward pass."""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fixtalk.decoupling import Motion
+from fixtalk.model import FixTalk, Source
+from fixtalk.phases import Phase
+from fixtalk.shapes import Bool, Float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames in [-1, 1]; the target is the driver before its augmentation, where it shows one.
+
+    A driver of another person than the source is no target: only the warp can be learned.
+    """
+
+    source: Float[Tensor, "batch 3 h w"]
+    driver: Float[Tensor, "batch 3 h w"]
+    target: Float[Tensor, "batch 3 h w"]
+    shows_target: Bool[Tensor, " batch"]  # the driver is the source's person
+    moves: Bool[Tensor, " batch"] | None = None  # its motion differs; None: no landmarks to tell
+    lip: Float[Tensor, "batch 3 h w"] | None = None  # another's frame with this driver's mouth
+    pose: Float[Tensor, "batch 3 h w"] | None = None  # this driver with another's mouth
+    flow: Float[Tensor, "batch h w 2"] | None = None  # exact warp of source onto driver
+    valid: Bool[Tensor, "batch h w"] | None = None  # where that warp exists
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on another device."""
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(t if t is None else t.to(device, non_blocking=True) for t in tensors))
+
+
+class Pass(NamedTuple):
+    """What a forward pass shows; None where the phase or the model has no such thing."""
+
+    source_code: Tensor  # what the motion head reads: z with EMI, else the latent
+    driver_code: Tensor
+    coefficients: Tensor  # of source and driver, all components side by side
+    imitated: Tensor | None = None  # the same, read from the latents without EMI
+    frames: Tensor | None = None  # unclamped
+    flows: list[Tensor] | None = None
+    swapped: Tensor | None = None  # frames by the lips of `batch.lip` and the pose of `batch.pose`
+    own: Motion | None = None  # the driver's
+    cross: Motion | None = None  # put together from the two swapped frames
+    token: Tensor | None = None  # the driver's leak map, compressed
+    read: Tensor | None = None  # what the teacher's address reads
+    teacher: Tensor | None = None  # address by the driver's own detail
+    student: Tensor | None = None  # address by source and motion difference
+    usage: dict[str, Tensor] | None = None  # of the memory's slots
+
+    def facts(self) -> dict[str, float]:
+        """What is worth a curve besides the losses."""
+        cosine = torch.cosine_similarity(self.source_code.float(), self.driver_code.float())
+        told = {"code_cosine": cosine.mean()} | (self.usage or {})
+        return {name: float(value.detach()) for name, value in told.items()}
+
+
+class Reenactment(nn.Module):
+    """A model in training: what data parallelism wraps."""
+
+    def __init__(self, model: FixTalk) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, phase: Phase, taught: Bool[Tensor, " batch"]) -> Pass:
+        """Only what the phase's losses need is computed.
+
+        Args:
+            batch: this worker's share.
+            phase: of training.
+            taught: items for which EDI's teacher reads the memory.
+        """
+        model, swaps = self.model, phase.weighs("l_fea")
+        frames = [batch.source, batch.driver, *((batch.lip, batch.pose) if swaps else ())]
+        latents, maps = model.backbone.features(torch.cat(frames))
+        codes = model.motion_code(latents, maps)
+        motion = model.backbone.motion(codes)
+        count = len(frames)
+        source_code, driver_code = codes.chunk(count)[:2]
+        seen = Pass(source_code, driver_code, torch.cat(motion, 1))
+        if phase.weighs("imitation") and model.emi is not None:
+            with torch.no_grad():
+                seen = seen._replace(imitated=torch.cat(model.backbone.motion(latents), 1))
+        if not phase.renders:
+            return seen
+        if not phase.expression:
+            motion = motion._replace(expression=None)
+        own, driver, *others = _split(motion, count)
+        chunks = [m.chunk(count) for m in maps]
+        source = Source(latents.chunk(count)[0], tuple(c[0] for c in chunks), own, None)
+        if model.edi is not None:
+            source, seen = self._remember(seen, source, driver, [c[1] for c in chunks], taught)
+        rendered, flows = model.backbone.render(source.latent, source.maps, driver)
+        seen = seen._replace(frames=rendered, flows=flows, own=driver)
+        if swaps:
+            cross = driver._replace(lip=others[0].lip, pose=others[1].pose)
+            swapped, _ = model.backbone.render(source.latent, source.maps, cross)
+            seen = seen._replace(swapped=swapped, cross=cross)
+        return seen
+
+    def _remember(
+        self, seen: Pass, source: Source, driver: Motion, maps: list[Tensor], taught: Tensor
+    ) -> tuple[Source, Pass]:
+        """The source with the detail that EDI recalls, and what its losses compare."""
+        model, edi = self.model, self.model.edi
+        leak = model.leak_map(source.maps)
+        token, driver_token = edi.compress(torch.cat([leak, model.leak_map(maps)])).chunk(2)
+        student = edi.address(model.motion_difference(source, driver), token)
+        teacher = edi.teach(driver_token)
+        read = edi.read(teacher)
+        used = torch.where(taught[:, None], read, edi.read(student, learns=False))
+        maps = model.with_leak_map(source.maps, edi.enrich(leak, used))
+        seen = seen._replace(
+            token=driver_token, read=read, teacher=teacher, student=student,
+            usage=edi.usage(student),
+        )  # fmt: skip
+        return Source(source.latent, maps, source.motion, token), seen
+
+
+def _split(motion: Motion, count: int) -> list[Motion]:
+    """A motion of several sets of frames, set by set."""
+    parts = [(None,) * count if part is None else part.chunk(count) for part in motion]
+    return [type(motion)(*set_) for set_ in zip(*parts, strict=True)]

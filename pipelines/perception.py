@@ -1,0 +1,56 @@
+"""Published weights of VGG19 → the frozen look at frames that the paper's L_per compares."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines import weights
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
+
+SLICES = (2, 7, 12, 21, 30)  # layers up to relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
+WEIGHT = 10.0  # of each slice
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1]
+
+
+def vgg19(folder: Path, device: "device") -> Callable[["Tensor"], list["Tensor"]]:
+    """Frames in [-1, 1] → ten times the maps relu1_1 to relu5_1.
+
+    4 · l_per over four scales is the published loss, which sums the scales instead of averaging.
+    Frames too small to be halved four times end with the last map they have: 8 px with relu4_1.
+
+    Args:
+        folder: of all published weights.
+        device: to look on.
+
+    Raises:
+        WeightsMissingError: VGG19's were never fetched; the message names the command.
+
+    Source: EDTalk, released code.
+    """
+    import torch
+
+    from metrics import registry
+
+    state, _ = weights.read("vgg19", folder)
+    with torch.device("meta"):  # no random start for 140 million weights
+        network = registry.OFFICIAL["vgg19"].build()
+    network.load_state_dict(state, assign=True)
+    layers = network.features[: SLICES[-1]].requires_grad_(False).to(device)
+    mean, deviation = (
+        torch.tensor(values, device=device)[:, None, None] for values in (MEAN, DEVIATION)
+    )
+
+    def look(frames: "Tensor") -> list["Tensor"]:
+        x = ((frames + 1) / 2 - mean) / deviation
+        maps = []
+        for count, layer in enumerate(layers, 1):
+            if isinstance(layer, torch.nn.MaxPool2d) and min(x.shape[2:]) < 2:
+                break
+            x = layer(x)
+            if count in SLICES:
+                maps.append(WEIGHT * x)
+        return maps
+
+    return look
