@@ -27,6 +27,9 @@ class Decoupling(nn.Module):
     The banks are orthonormalised together by one QR, whose columns depend only on the
     columns before them: a later bank can be trained while the earlier ones are frozen.
 
+    At inference the heads are one matrix and the banks one Q, kept until a weight changes. Writes
+    through `.data` go unnoticed, as they do in autograd.
+
     Source: EDTalk (arXiv 2404.01647), section 3.2 and released code.
     """
 
@@ -38,11 +41,11 @@ class Decoupling(nn.Module):
         self.expression = _linears([latent] * 3 + [expressions])
         self.lip_pose_bank = nn.Parameter(torch.randn(latent, lips + poses))
         self.expression_bank = nn.Parameter(torch.randn(latent, expressions))
-        self.collapsed: tuple[tuple, Tensor, Tensor, Tensor] | None = None
+        self._collapsed: tuple[tuple, Tensor, Tensor, Tensor] | None = None
 
     def forward(self, latent: Float[Tensor, "batch latent"]) -> Motion:
         """Coefficients of the driver, affine in its latent: one product at inference."""
-        if torch.is_grad_enabled():
+        if not self._may_collapse():
             return self.layer_by_layer(latent)
         matrix, offset, _ = self._collapse()
         parts = F.linear(latent.float(), matrix, offset).split(self._counts(), 1)
@@ -55,7 +58,11 @@ class Decoupling(nn.Module):
 
     def bank(self) -> Float[Tensor, "latent components"]:
         """Orthonormal directions, ordered lip, pose, expression, with LAPACK's signs."""
-        return self._orthonormal() if torch.is_grad_enabled() else self._collapse()[2]
+        return self._collapse()[2] if self._may_collapse() else self._orthonormal()
+
+    def _may_collapse(self) -> bool:
+        """Tensors made in inference mode do not count their changes: nothing is kept of them."""
+        return not torch.is_grad_enabled() and not any(p.is_inference() for p in self.parameters())
 
     def _orthonormal(self) -> Tensor:
         weights = torch.cat([self.lip_pose_bank, self.expression_bank], 1).float() + TINY
@@ -64,14 +71,14 @@ class Decoupling(nn.Module):
 
     def _collapse(self) -> tuple[Tensor, Tensor, Tensor]:
         """Matrix and offset of the coefficients, and the bank; made anew when a weight changed."""
-        now = tuple((p.data_ptr(), p._version, p.device) for p in self.parameters())
-        if self.collapsed is None or self.collapsed[0] != now:
+        now = tuple((p.data_ptr(), p._version, p.device, p.dtype) for p in self.parameters())
+        if self._collapsed is None or self._collapsed[0] != now:
             with torch.autocast(now[0][2].type, enabled=False):
                 identity = torch.eye(len(self.lip_pose_bank), device=now[0][2])
                 offset = torch.cat(self.layer_by_layer(torch.zeros_like(identity[:1])), 1)
                 matrix = torch.cat(self.layer_by_layer(identity), 1) - offset
-                self.collapsed = now, matrix.T.contiguous(), offset[0], self._orthonormal()
-        return self.collapsed[1:]
+                self._collapsed = now, matrix.T.contiguous(), offset[0], self._orthonormal()
+        return self._collapsed[1:]
 
     def _counts(self) -> list[int]:
         expressions = self.expression_bank.shape[1]

@@ -110,13 +110,15 @@ class EDI(nn.Module):
     def address(
         self, difference: Float[Tensor, "b latent"], token: Float[Tensor, "b latent"]
     ) -> Float[Tensor, "b slots"]:
-        """The student's address Ω_ms; rows sum to 1.
+        """The student's address Ω_ms; rows sum to 1. No gradient reaches the token.
+
+        If Π learned to be easy to find, all tokens would soon be one, and one slot enough.
 
         Args:
             difference: the driver's minus the source's motion latent.
             token: of the source.
         """
-        query = self.source_query(torch.cat([difference, token], 1))
+        query = self.source_query(torch.cat([difference, token.detach()], 1))
         return _address(query, self.keys, self.sharpness)
 
     def teach(self, driver_token: Float[Tensor, "b latent"]) -> Float[Tensor, "b slots"]:
@@ -137,6 +139,17 @@ class EDI(nn.Module):
         Source: Visual-Audio-Memory, released code.
         """
         return address @ (self.details if learns else self.details.detach())
+
+    def read_through(
+        self, address: Float[Tensor, "b slots"], token: Float[Tensor, "b latent"]
+    ) -> Float[Tensor, "b latent"]:
+        """What lies at the teacher's address; its gradient reaches the token as well.
+
+        So what helps the frame tells Π what a token should hold.
+
+        Source: van den Oord et al. 2017, section 3.2 (straight-through).
+        """
+        return self.read(address) + token - token.detach()
 
     def recall(
         self, difference: Float[Tensor, "b latent"], token: Float[Tensor, "b latent"]

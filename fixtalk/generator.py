@@ -34,11 +34,7 @@ class ExpressionEnhancement(nn.Module):
         """The enhanced map."""
         hidden = F.relu(self.hidden(expression))
         gamma, beta = (layer(hidden)[:, :, None, None] for layer in (self.gamma, self.beta))
-        return F.instance_norm(self.convolved(features)) * (1 + gamma) + beta + features
-
-    def convolved(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """What is normalised; a bias would not outlive that."""
-        return self.conv(features)
+        return F.instance_norm(self.conv(features)) * (1 + gamma) + beta + features
 
 
 class Warp(nn.Module):

@@ -112,11 +112,11 @@ class Reenactment(nn.Module):
         token, driver_token = edi.compress(torch.cat([leak, model.leak_map(maps)])).chunk(2)
         student = edi.address(model.motion_difference(source, driver), token)
         teacher = edi.teach(driver_token)
-        read = edi.read(teacher)
-        used = torch.where(taught[:, None], read, edi.read(student, learns=False))
+        through = edi.read_through(teacher, driver_token)
+        used = torch.where(taught[:, None], through, edi.read(student, learns=False))
         maps = model.with_leak_map(source.maps, edi.enrich(leak, used))
         seen = seen._replace(
-            token=driver_token, read=read, teacher=teacher, student=student,
+            token=driver_token, read=edi.read(teacher), teacher=teacher, student=student,
             usage=edi.usage(student),
         )  # fmt: skip
         return Source(source.latent, maps, source.motion, token), seen

@@ -29,6 +29,7 @@ TINY = {
         "sample_every": 10,
     },
     "generate": {"max_pairs": 4},
+    "localise": {"pairs": 4, "resamples": 10},
 }
 STEPS = 12  # of each variant, shared evenly by its one to four phases
 

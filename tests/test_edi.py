@@ -167,7 +167,7 @@ def test_gradients_reach_every_parameter_within_two_steps(edi):
     for _ in range(2):
         token, driver_token = edi.compress(torch.cat([source, driver])).chunk(2)
         student, teacher = edi.address(torch.ones(4, 64), token), edi.teach(driver_token)
-        enriched = edi.enrich(source, edi.read(student, learns=False))
+        enriched = edi.enrich(source, edi.read_through(teacher, driver_token))
         loss = (enriched - driver).abs().mean() + l_d_mem(edi.read(teacher), driver_token)
         loss = loss + l_align(student, teacher, "student||teacher")
         optimiser.zero_grad()

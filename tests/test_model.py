@@ -100,6 +100,17 @@ def test_collapsed_heads_follow_their_weights(change):
     assert not torch.allclose(after, before, atol=1e-3)
 
 
+def test_heads_made_in_inference_mode_follow_their_weights_too():
+    with torch.inference_mode():
+        decoupling = Decoupling(64, 6, 4, 3)
+        before = decoupling(torch.ones(1, 64)).lip
+        decoupling.lip[-1].bias.add_(1)
+
+        after = decoupling(torch.ones(1, 64)).lip
+
+    assert torch.allclose(after, before + 1, atol=1e-5)
+
+
 def test_motion_without_expression_is_that_of_lips_and_pose(model):
     whole = model.motion(frames(2))
 

@@ -13,7 +13,9 @@ from fixtalk.training import parts, train_step
 from tests.conftest import METHOD, ROOT, TINY, TINY_EMI, state_of
 
 CURVES = ROOT / "tests" / "golden" / "curves.json"
-PHASES = ("warp", "decouple", "expression", "texture", "warmup", "motion", "detail", "joint")
+PHASES = (
+    "warp", "decouple", "expression", "texture", "warmup", "motion", "detail", "settle", "joint"
+)  # fmt: skip
 
 
 def steps(state, batch, schedule, count):
