@@ -10,6 +10,7 @@ _HOMES = {
     "Source": "fixtalk.model",
     "load_checkpoint": "fixtalk.checkpoint",
     "load_edtalk": "fixtalk.release",
+    "save_checkpoint": "fixtalk.checkpoint",
 }
 
 __all__ = list(_HOMES)

@@ -34,6 +34,7 @@ def save_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_weights(model, folder / WEIGHTS)
+    (folder / DISCRIMINATOR).unlink(missing_ok=True)  # one of another model would not fit
     if discriminator is not None:
         _write_weights(discriminator, folder / DISCRIMINATOR)
     config = {"architecture": ARCHITECTURE, "model": dataclasses.asdict(model.config)} | facts
@@ -55,13 +56,10 @@ def load_checkpoint(path: Path | str) -> FixTalk:
                 f"{folder / name} is missing: train a model first (`make repro`) or point to a "
                 f"folder that holds {CONFIG} and {WEIGHTS}"
             )
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if config.get("architecture") != ARCHITECTURE:
-        raise ValueError(
-            f"{folder / CONFIG}: architecture {config.get('architecture')!r}, "
-            f"expected {ARCHITECTURE!r}"
-        )
     try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if config["architecture"] != ARCHITECTURE:
+            raise ValueError(f"architecture {config['architecture']!r}, not {ARCHITECTURE!r}")
         model = FixTalk(_config(config["model"]))
     except Exception as error:
         raise ValueError(f"{folder / CONFIG}: no model can be built from it: {error}") from error
@@ -69,18 +67,15 @@ def load_checkpoint(path: Path | str) -> FixTalk:
     return model.eval()
 
 
-def begin_with(state: TrainState, folder: Path | str) -> bool:
+def start_from_base(state: TrainState, folder: Path | str) -> None:
     """Put a trained backbone into a fresh state, in place; its indicators stay as drawn.
 
     Args:
         state: at step 0.
-        folder: of the base model.
-
-    Returns:
-        Whether the folder held the base's discriminator too; without it that starts anew.
+        folder: of the base model. Without its discriminator the state keeps its own.
 
     Raises:
-        ValueError: the base has another architecture; names what differs.
+        ValueError: the base has another architecture, or weights that are not finite; names them.
     """
     base, folder = load_checkpoint(folder), Path(folder)
     ours, theirs = (
@@ -91,12 +86,13 @@ def begin_with(state: TrainState, folder: Path | str) -> bool:
         differ = [f"{name} {theirs[name]} ≠ {ours[name]}" for name in ours
                   if ours[name] != theirs[name]]  # fmt: skip
         raise ValueError(f"{folder}: not a base of this model: {', '.join(differ)}")
+    weights = base.state_dict()
+    if broken := [name for name in weights if not weights[name].isfinite().all()]:
+        raise ValueError(f"{folder}: weights that are not finite: {', '.join(broken[:8])}")
     for model in (state.model, state.average):
         model.backbone.load_state_dict(base.backbone.state_dict())
-    if not (folder / DISCRIMINATOR).is_file():
-        return False
-    _read_weights(state.discriminator, folder / DISCRIMINATOR)
-    return True
+    if (folder / DISCRIMINATOR).is_file():
+        _read_weights(state.discriminator, folder / DISCRIMINATOR)
 
 
 def save_state(state: TrainState, path: Path) -> None:

@@ -98,6 +98,18 @@ class Decoupling(nn.Module):
         return lip_pose + expression, expression
 
 
+def only(motion: Motion, component: str) -> Motion:
+    """The motion with all but one component at zero.
+
+    Raises:
+        ValueError: no such component.
+    """
+    if component not in Motion._fields:
+        raise ValueError(f"region {component!r}: choose one of {', '.join(Motion._fields)}")
+    zeros = {n: torch.zeros_like(getattr(motion, n)) for n in Motion._fields if n != component}
+    return motion._replace(**zeros)
+
+
 def _linears(widths: list[int]) -> nn.Sequential:
     """Affine layers without activation, as in LIA's and EDTalk's motion heads.
 

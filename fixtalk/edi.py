@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from fixtalk.layers import ConvLayer, EqualLinear
 from fixtalk.shapes import Float
+from fixtalk.strict import STRICT
 
 COARSEST = 4  # side to which a map is compressed before it becomes one token
 
@@ -18,7 +19,7 @@ COARSEST = 4  # side to which a map is compressed before it becomes one token
 class EDIConfig:
     """Size of the two memories."""
 
-    __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "strict": True}
+    __pydantic_config__: ClassVar[dict] = STRICT
 
     slots: int  # S of each memory, 256 proposed
     sharpness: float  # τ of the addresses, 16 proposed

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from fixtalk.layers import EqualLinear
 from fixtalk.shapes import Float
+from fixtalk.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
 class EMIConfig:
     """Size of the motion extractor P."""
 
-    __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "strict": True}
+    __pydantic_config__: ClassVar[dict] = STRICT
 
     layers: int  # N: cross-attention and feed-forward, 4 proposed
     queries: int  # K, 8 proposed

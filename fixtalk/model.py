@@ -6,12 +6,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from fixtalk.backbone import Backbone, Motion
+from fixtalk.backbone import AnyMotion, Backbone, EDTalk
+from fixtalk.decoupling import only
 from fixtalk.edi import EDI, EDIConfig
-from fixtalk.edtalk import EDTalk, only
 from fixtalk.emi import EMI, EMIConfig
 from fixtalk.encoder import channels
 from fixtalk.shapes import Float
+from fixtalk.strict import STRICT
 
 RESOLUTIONS = (64, 128, 256, 512)
 
@@ -20,7 +21,7 @@ RESOLUTIONS = (64, 128, 256, 512)
 class ModelConfig:
     """Architecture of a model: stored in its checkpoint, enough to build it again."""
 
-    __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "strict": True}
+    __pydantic_config__: ClassVar[dict] = STRICT
 
     resolution: int  # pixels, side of a frame: 64, 128, 256 or 512
     width: float  # multiplier of LIA's channel table; 1.0 is the published model
@@ -68,12 +69,14 @@ class Source:
 
     latent: Float[Tensor, "batch latent"]  # identity
     maps: tuple[Tensor, ...]  # 8×8 first
-    motion: Motion  # of the source frame itself
+    motion: AnyMotion  # of the source frame itself
     token: Float[Tensor, "batch latent"] | None  # its leak map, compressed; None without EDI
 
     def expand(self, batch: int) -> "Source":
         """The source repeated for `batch` drivers, without a copy."""
-        motion = type(self.motion)(*(p.expand(batch, *p.shape[1:]) for p in self.motion))
+        motion = type(self.motion)(
+            *(p if p is None else p.expand(batch, *p.shape[1:]) for p in self.motion)
+        )
         token = None if self.token is None else self.token.expand(batch, -1)
         maps = tuple(m.expand(batch, -1, -1, -1) for m in self.maps)
         return Source(self.latent.expand(batch, -1), maps, motion, token)
@@ -113,7 +116,7 @@ class FixTalk(nn.Module):
 
     def motion(
         self, frames: Float[Tensor, "batch 3 height width"], region: str | None = None
-    ) -> Motion:
+    ) -> AnyMotion:
         """Coefficients of the driver frames in [-1, 1].
 
         Args:
@@ -127,7 +130,7 @@ class FixTalk(nn.Module):
         motion = self.backbone.motion(self.motion_code(*self.backbone.features(frames)))
         return motion if region is None else only(motion, region)
 
-    def animate(self, source: Source, motion: Motion) -> Float[Tensor, "batch 3 height width"]:
+    def animate(self, source: Source, motion: AnyMotion) -> Float[Tensor, "batch 3 height width"]:
         """Frames of the source person in the given motion, in [-1, 1].
 
         A source of batch 1 serves any number of drivers.
@@ -141,15 +144,16 @@ class FixTalk(nn.Module):
         pose: Float[Tensor, "batch 3 height width"],
         expression: Float[Tensor, "batch 3 height width"],
     ) -> Float[Tensor, "batch 3 height width"]:
-        """The source person with lips, pose and expression of three drivers, frames in [-1, 1].
+        """The source person with lips, pose and expression of three drivers.
 
-        Not clamped, as EDTalk's own video mode returns them.
+        Pictures come in [-1, 1]; unlike `animate`'s the result is not clamped, as that of EDTalk's
+        video mode.
         """
         lips, poses, expressions = (self.motion(frames) for frames in (lip, pose, expression))
         motion = lips._replace(pose=poses.pose, expression=expressions.expression)
         return self.render(self.encode_source(source), motion)[0]
 
-    def render(self, source: Source, motion: Motion) -> tuple[Tensor, list[Tensor]]:
+    def render(self, source: Source, motion: AnyMotion) -> tuple[Tensor, list[Tensor]]:
         """Unclamped frames and the flow of each resolution (b h w 2), coarse first."""
         if len(source.latent) == 1:
             source = source.expand(len(motion[0]))
@@ -165,17 +169,22 @@ class FixTalk(nn.Module):
         """What the motion head reads: EMI's z, or the frame's latent where there is no EMI."""
         return latent if self.emi is None else self.emi(maps)
 
-    def motion_difference(self, source: Source, motion: Motion) -> Float[Tensor, "batch latent"]:
+    def motion_difference(self, source: Source, motion: AnyMotion) -> Float[Tensor, "batch latent"]:
         """Driver's minus source's motion latent, which exists whatever drives."""
         return self.backbone.motion_latent(motion) - self.backbone.motion_latent(source.motion)
 
     def leak_map(self, maps: Sequence[Tensor]) -> Float[Tensor, "batch channels side side"]:
         """The map whose side carries most identity."""
-        return next(m for m in maps if m.shape[-1] == leak_side(self.config.resolution))
+        return maps[self._leak_index(maps)]
 
     def with_leak_map(self, maps: Sequence[Tensor], new: Tensor) -> tuple[Tensor, ...]:
         """The maps with that one exchanged."""
-        return tuple(new if m.shape == new.shape else m for m in maps)
+        index = self._leak_index(maps)
+        return (*maps[:index], new, *maps[index + 1 :])
+
+    def _leak_index(self, maps: Sequence[Tensor]) -> int:
+        side = leak_side(self.config.resolution)
+        return next(index for index, m in enumerate(maps) if m.shape[-1] == side)
 
     def _check(self, frames: Tensor, role: str) -> None:
         side = self.config.resolution

@@ -12,12 +12,14 @@ import torch
 from fixtalk.media import decode_frames, to_float
 from fixtalk.reenactment import Batch
 from fixtalk.shapes import Bool, Float, UInt8
+from fixtalk.strict import STRICT
 from fixtalk.swap import swap_mouth
 
 Row = dict[str, Any]
 Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
 Place = tuple[Row, int]  # clip and frame
 WarpTruth = Callable[[Place, Place], Truth]  # source, driver
+PARTNERS = 8  # tried for a swap of mouths before it counts as impossible
 COLOUR_SWAPS = 0.3  # share of drivers whose colour channels are permuted
 
 
@@ -25,7 +27,7 @@ COLOUR_SWAPS = 0.3  # share of drivers whose colour channels are permuted
 class Augmentation:
     """Random changes of a pair that keep its motion."""
 
-    __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "strict": True}
+    __pydantic_config__: ClassVar[dict] = STRICT
 
     flip: float  # probability of mirroring the pair
     colour: float  # standard deviation of log channel gains, the same for the whole pair
@@ -39,7 +41,7 @@ class Augmentation:
 
 
 class _Item(NamedTuple):
-    frames: UInt8[np.ndarray, "views side side 3"]  # source, target, driver, and swapped the latter
+    frames: UInt8[np.ndarray, "views side side 3"]  # source, target, driver; with swaps lip, pose
     is_stranger: bool
     moves: bool | None
     truth: Truth | None
@@ -59,6 +61,7 @@ class PairSampler:
         distance: fewest frames between source and driver of one clip, as far as it allows.
         gate: a driver moves if its landmarks lie further from the source's than this share of
             the frame's side, on average.
+        augmentation: random changes of each pair.
         strangers: share of a batch with warps whose driver is another person.
         truth: exact warps, or None where the data has none.
 
@@ -104,7 +107,7 @@ class PairSampler:
             ValueError: swaps without landmarks, or without another person.
         """
         if swaps:
-            self._check_swaps()
+            self.check_swaps()
         warps = warps and self.truth is not None
         items = [self._item(step, index, warps, swaps) for index in indices]
         frames, strange, moves, truths = zip(*items, strict=True)
@@ -115,9 +118,9 @@ class PairSampler:
             (_stack(part) for part in zip(*truths, strict=True)) if warps else (None, None)
         )
         return Batch(
-            source,
-            driver,
-            target,
+            source=source,
+            driver=driver,
+            target=target,
             shows_target=~torch.tensor(strange),
             moves=None if self.unmarked else torch.tensor(moves),
             lip=lip,
@@ -126,7 +129,8 @@ class PairSampler:
             valid=valid,
         )
 
-    def _check_swaps(self) -> None:
+    def check_swaps(self) -> None:
+        """Raise ValueError where mouths cannot be swapped: no landmarks, or nobody to swap with."""
         remedy = "leave phases that weigh l_fea out of train.variants"
         if self.unmarked:
             raise ValueError(f"clip {self.unmarked} has no landmarks to swap mouths by: {remedy}")
@@ -142,8 +146,8 @@ class PairSampler:
             owner, driver = self._another(rng, person)
         frames = [_frame(source), _frame(driver)]
         if swaps:  # draws of its own: the pair stays the same without
-            _, partner = self._another(np.random.default_rng([self.seed, step, index, 1]), owner)
-            frames += _swap_mouths(driver, frames[1], partner, _frame(partner))
+            partners = np.random.default_rng([self.seed, step, index, 1])
+            frames += self._swapped(partners, owner, driver, frames[1])
         frames = np.stack(frames)
         truth = self.truth(source, driver) if warps else None
         if rng.random() < self.augmentation.flip:
@@ -171,6 +175,18 @@ class PairSampler:
         other = int(person + rng.integers(1, len(self.people))) % len(self.people)
         sessions = self.people[other]
         return other, self._places(rng, sessions[rng.integers(len(sessions))])[0]
+
+    def _swapped(
+        self, rng: np.random.Generator, owner: int, driver: Place, face: np.ndarray
+    ) -> list[UInt8[np.ndarray, "side side 3"]]:
+        """Mouths swapped with a person who can: a mouth may lie outside its frame."""
+        for _ in range(PARTNERS):
+            _, partner = self._another(rng, owner)
+            try:
+                return _swap_mouths(driver, face, partner, _frame(partner))
+            except ValueError as error:
+                refused = error
+        raise refused
 
     def _moves(self, source: Place, driver: Place, side: int) -> bool:
         apart = np.linalg.norm(_landmarks(source) - _landmarks(driver), axis=1).mean()

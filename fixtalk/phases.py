@@ -1,26 +1,42 @@
 """Table of phases and a variant's steps → what is trained at a step, how fast, by which losses."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fixtalk.strict import STRICT
+
 PARTS = ("encoder", "lip_pose", "expression", "enhancement", "generator", "emi", "edi")
 PICTURE_TERMS = ("l_rec", "l_per", "l_adv", "l_fea", "warp_truth")
-TERMS = (*PICTURE_TERMS, "l_dis", "l_d_mem", "l_align", "imitation")
-TEACHER_ALONE, TEACHER_MIXED = 0.2, 0.6  # of EDI's steps, after which its teacher steps back
+INDICATOR_TERMS = {"emi": ("l_dis", "imitation"), "edi": ("l_d_mem", "l_align")}
+TERMS = (*PICTURE_TERMS, *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
+TEACHER_ALONE, TEACHER_MIXED = 0.2, 0.6  # of a phase, after which EDI's teacher steps back
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorTraining:
+    """How fast the discriminator learns in a phase, and how it is held back."""
+
+    __pydantic_config__: ClassVar[dict] = STRICT
+
+    learning_rate: float
+    r1: float  # weight γ of the gradient penalty, applied every 16 steps; 0 for none
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.r1 < 0:
+            raise ValueError(f"{self}: a learning rate above 0, r1 at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
     """What one stretch of training changes, and what it minimises."""
 
-    __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "strict": True}
+    __pydantic_config__: ClassVar[dict] = STRICT
 
     trains: dict[str, float]  # part of the model → factor on the learning rate; others are frozen
-    expression: bool  # False leaves the expression path out: lips and pose explain all they can
-    learning_rate: float  # Adam's, at the first step of the phase
-    final_learning_rate: float  # at its last step; linear in between
-    discriminator_learning_rate: float  # 0 leaves the discriminator out
-    penalty: float  # weight γ of R1, applied every 16 steps
+    uses_expression: bool  # False leaves that path out: lips and pose explain all they can
+    learning_rate: tuple[float, float]  # Adam's at the first and last step; linear in between
+    discriminator: DiscriminatorTraining | None  # None leaves it out
     weights: dict[str, float]  # of the loss terms; those of an indicator count where there is one
 
     def __post_init__(self) -> None:
@@ -35,10 +51,12 @@ class Phase:
             raise ValueError("a phase weighs at least one loss above 0")
         if min([*self.trains.values(), *self.weights.values()]) < 0:
             raise ValueError("rates and weights are at least 0")
-        if self.weighs("l_adv") and not self.uses_discriminator:
-            raise ValueError("l_adv needs discriminator_learning_rate above 0")
-        if not self.expression and any(map(self.trained, ("expression", "enhancement"))):
-            raise ValueError("expression and enhancement are trained where expression is true")
+        if min(self.learning_rate) <= 0:
+            raise ValueError(f"learning_rate {self.learning_rate}: choose both above 0")
+        if self.weighs("l_adv") and not self.discriminator:
+            raise ValueError("l_adv needs a discriminator")
+        if not self.uses_expression and any(map(self.trained, ("expression", "enhancement"))):
+            raise ValueError("expression and enhancement are trained where uses_expression is true")
 
     def weighs(self, term: str) -> bool:
         """Whether a loss term counts."""
@@ -49,14 +67,14 @@ class Phase:
         return self.trains.get(part, 0) > 0
 
     @property
-    def uses_discriminator(self) -> bool:
-        """Whether there is a discriminator, to fool and to compare features by."""
-        return self.discriminator_learning_rate > 0
+    def swaps_mouths(self) -> bool:
+        """Whether mouths are swapped; L_rec and L_per then look at what comes of that as well."""
+        return self.weighs("l_fea")
 
     @property
     def renders(self) -> bool:
-        """Whether a loss term looks at frames."""
-        return any(map(self.weighs, PICTURE_TERMS))
+        """Whether a loss term looks at frames, or at the memory that is asked on the way."""
+        return any(map(self.weighs, (*PICTURE_TERMS, *INDICATOR_TERMS["edi"])))
 
 
 @dataclass(frozen=True)
@@ -77,17 +95,20 @@ def stretch_at(schedule: list[Stretch], step: int) -> tuple[Stretch, float]:
     raise IndexError(f"step {step} lies behind the last phase {schedule[-1].name}")
 
 
-def taught_share(schedule: list[Stretch], step: int) -> float:
+def taught_share(done: float) -> float:
     """Share of items whose detail EDI's teacher still reads: 1, then ½, then 0.
 
-    Counted over all steps that train EDI: at the end only the path of inference is left.
+    A phase ends as inference goes, by the student alone. It begins with the teacher, since only
+    what the teacher reads can tell the compressor what a token should hold.
+
+    Args:
+        done: how far on the phase is, from 0 to 1.
     """
-    total = passed = 0
-    for stretch in schedule:
-        if stretch.phase.trained("edi"):
-            total += stretch.steps
-            passed += min(max(step, 0), stretch.steps)
-        step -= stretch.steps
-    if passed < TEACHER_ALONE * total:
+    if done < TEACHER_ALONE:
         return 1.0
-    return 0.5 if passed < TEACHER_MIXED * total else 0.0
+    return 0.5 if done < TEACHER_MIXED else 0.0
+
+
+def terms_of(indicators: Iterable[str]) -> tuple[str, ...]:
+    """Loss terms that exist in a model with these indicators."""
+    return (*PICTURE_TERMS, *(term for name in indicators for term in INDICATOR_TERMS[name]))

@@ -75,7 +75,7 @@ class Reenactment(nn.Module):
             phase: of training.
             taught: items for which EDI's teacher reads the memory.
         """
-        model, swaps = self.model, phase.weighs("l_fea")
+        model, swaps = self.model, phase.swaps_mouths
         frames = [batch.source, batch.driver, *((batch.lip, batch.pose) if swaps else ())]
         latents, maps = model.backbone.features(torch.cat(frames))
         codes = model.motion_code(latents, maps)
@@ -88,7 +88,7 @@ class Reenactment(nn.Module):
                 seen = seen._replace(imitated=torch.cat(model.backbone.motion(latents), 1))
         if not phase.renders:
             return seen
-        if not phase.expression:
+        if not phase.uses_expression:
             motion = motion._replace(expression=None)
         own, driver, *others = _split(motion, count)
         chunks = [m.chunk(count) for m in maps]

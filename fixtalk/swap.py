@@ -48,7 +48,9 @@ def swap_mouth(
     if not opacity.any():
         raise ValueError(f"the mouth at {anchors[2]:.1f} lies outside the {width}×{height} frame")
     seam = opacity * (1 - opacity)
-    complexion = (seam * face).sum((0, 1)) / (seam * aligned).sum((0, 1)).clip(min=1)
+    complexion = np.ones(3)
+    if seam.any():
+        complexion = (seam * face).sum((0, 1)) / (seam * aligned).sum((0, 1)).clip(min=1)
     mouth = (aligned * complexion).clip(0, 255)
     return (face + opacity * (mouth - face)).round().astype(np.uint8)
 
@@ -57,7 +59,9 @@ def _anchors(points: Float[np.ndarray, "68 2"]) -> np.ndarray:
     """Centres of both eyes and of the inner mouth, as complex numbers."""
     places = _complex(points)
     anchors = np.array([places[part].mean() for part in (*EYES, INNER_MOUTH)])
-    if not np.abs(anchors - anchors.mean()).max() >= 1:  # so that NaN is refused as well
+    if not np.isfinite(points).all():
+        raise ValueError("some landmarks are no numbers")
+    if np.abs(anchors - anchors.mean()).max() < 1:
         raise ValueError(f"eyes and mouth at {anchors.round(1)} are less than 2 pixels apart")
     return anchors
 

@@ -32,7 +32,7 @@ class Method:
 
 @dataclass
 class TrainState:
-    """Everything a step changes: saved and restored as one."""
+    """Everything a step changes: saved and restored as one, all but the wrapping of a phase."""
 
     model: FixTalk
     average: FixTalk  # exponential moving average of the model: what is exported
@@ -41,9 +41,9 @@ class TrainState:
     discriminator_optimiser: torch.optim.Optimizer
     step: int = 0
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network  # for data parallelism
-    entered: str | None = None  # phase that the networks below are wrapped for
-    network: nn.Module | None = None
-    opponent: nn.Module | None = None
+    entered: str | None = None  # phase that the two below are wrapped for, anew in every process
+    wrapped_model: nn.Module | None = None
+    wrapped_discriminator: nn.Module | None = None
 
     def to(self, device: torch.device) -> None:
         """Move networks and optimisers, in place."""
@@ -119,9 +119,9 @@ def train_step(
     if state.entered != stretch.name:
         _enter(state, stretch)
     _set_learning_rates(state, phase, done)
-    taught = taught_share(schedule, state.step)
+    taught = taught_share(done)
     with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=method.bfloat16):
-        seen = state.network(batch, phase, _taught(taught, state.step, batch))
+        seen = state.wrapped_model(batch, phase, _taught(taught, state.step, batch))
         state.discriminator.requires_grad_(False)
         terms = dict(_terms(state, phase, batch, seen, method))
     total = torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()
@@ -131,7 +131,7 @@ def train_step(
     state.optimiser.zero_grad(set_to_none=True)
     total.backward()
     state.optimiser.step()
-    if phase.uses_discriminator:
+    if phase.discriminator:
         shown = batch.shows_target
         real, made = batch.target[shown], seen.frames[shown].detach()
         values |= _discriminator_step(state, phase, real, made, method.bfloat16)
@@ -156,19 +156,21 @@ def _enter(state: TrainState, stretch: Stretch) -> None:
     if not trained:
         names = ", ".join(group["part"] for group in state.optimiser.param_groups)
         raise ValueError(f"phase {stretch.name} trains no part of this model, which has {names}")
-    state.network = state.opponent = None  # what wraps a network first lets go of the one before
-    state.network = state.wrap(Reenactment(state.model))
-    if stretch.phase.uses_discriminator:
-        state.opponent = state.wrap(state.discriminator.requires_grad_(True))
+    state.wrapped_model = state.wrapped_discriminator = None  # let go of the phase before, first
+    state.wrapped_model = state.wrap(Reenactment(state.model))
+    if stretch.phase.discriminator:
+        state.wrapped_discriminator = state.wrap(state.discriminator.requires_grad_(True))
     state.entered = stretch.name
 
 
 def _set_learning_rates(state: TrainState, phase: Phase, done: float) -> None:
-    rate = phase.learning_rate + done * (phase.final_learning_rate - phase.learning_rate)
+    first, last = phase.learning_rate
+    rate = first + done * (last - first)
     for group in state.optimiser.param_groups:
         group["lr"] = rate * phase.trains.get(group["part"], 0)
-    for group in state.discriminator_optimiser.param_groups:
-        group["lr"] = phase.discriminator_learning_rate
+    if phase.discriminator:
+        for group in state.discriminator_optimiser.param_groups:
+            group["lr"] = phase.discriminator.learning_rate
 
 
 def _taught(share: float, step: int, batch: Batch) -> Tensor:
@@ -185,7 +187,7 @@ def _terms(
         yield "imitation", losses.imitation(seen.coefficients, seen.imitated)
     if phase.renders:
         yield from _picture_terms(state, phase, batch, seen, method)
-    if phase.weighs("l_fea"):
+    if phase.swaps_mouths:
         yield (
             "l_fea",
             sum(
@@ -225,7 +227,7 @@ def _look(state: TrainState, phase: Phase, method: Method) -> Look:
     """Features of L_per: those handed in, else edges and what a trained discriminator sees."""
     if method.look is not None:
         return method.look
-    if not phase.uses_discriminator:
+    if not phase.discriminator:
         return losses.edges
     return lambda frames: [
         *losses.edges(frames),
@@ -238,18 +240,18 @@ def _discriminator_step(
 ) -> dict[str, float]:
     """One step of the discriminator, with R1 every 16th."""
     state.discriminator.requires_grad_(True)
-    penalise = phase.penalty > 0 and state.step % PENALTY_EVERY == 0
+    penalise = phase.discriminator.r1 > 0 and state.step % PENALTY_EVERY == 0
     real = real.detach().requires_grad_(penalise)
     # R1 differentiates twice, which bfloat16 convolutions do not survive
     with torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16 and not penalise):
-        logits = state.opponent(torch.cat([real, fake]), sets=2)
+        logits = state.wrapped_discriminator(torch.cat([real, fake]), sets=2)
     real_logits, fake_logits = logits.chunk(2)
     loss = losses.discrimination(real_logits, fake_logits)
     values = {"discrimination": float(loss.detach())}
     if penalise:
         penalty = losses.gradient_penalty(real, real_logits)
         values["gradient_penalty"] = float(penalty.detach())
-        loss = loss + phase.penalty / 2 * PENALTY_EVERY * penalty
+        loss = loss + phase.discriminator.r1 / 2 * PENALTY_EVERY * penalty
     state.discriminator_optimiser.zero_grad(set_to_none=True)
     loss.backward()
     state.discriminator_optimiser.step()

@@ -48,7 +48,7 @@ def training_pairs(config: "TrainConfig", rows: list[Row]) -> PairSampler:
         rows,
         seed=config.seed,
         distance=config.distance,
-        gate=config.gate,
+        gate=config.motion_gate,
         augmentation=config.augmentation,
         strangers=config.strangers,
         truth=truth,
@@ -61,12 +61,16 @@ def validation_pairs(config: "TrainConfig", rows: list[Row]) -> "Batch | None":
         return None
     plain = Augmentation(flip=0.0, colour=0.0, driver_colour=0.0, driver_stretch=0.0)
     sampler = PairSampler(
-        rows, seed=config.seed, distance=config.distance, gate=config.gate, augmentation=plain
+        rows,
+        seed=config.seed,
+        distance=config.distance,
+        gate=config.motion_gate,
+        augmentation=plain,
     )
     return sampler.batch(0, range(VALIDATION_PAIRS))
 
 
-def told_by_labels(rows: list[Row]) -> dict[str, str]:
+def label_tags(rows: list[Row]) -> dict[str, str]:
     """What the rows' labels make possible, or why not: exact warps, and the gate of L_dis."""
     without = _without_warp(rows)
     pointless = sum(row["landmarks"] is None for row in rows)
@@ -81,7 +85,8 @@ def told_by_labels(rows: list[Row]) -> dict[str, str]:
 
 
 def _without_warp(rows: list[Row]) -> int:
-    return sum(row["identity_seed"] is None for row in rows)
+    needed = ("identity_seed", "arkit", "pose", "box", "camera")
+    return sum(any(row[name] is None for name in needed) for row in rows)
 
 
 def _exact_warp(resolution: int) -> WarpTruth:

@@ -18,12 +18,6 @@ from fixtalk.checkpoint import WEIGHTS, load_checkpoint
 from fixtalk.dataset import read_clips
 from fixtalk.media import read_video, to_float, to_uint8
 from fixtalk.model import FixTalk, leak_side
-from fixtalk.substitution import (
-    animate_with_driver_maps,
-    encoder_maps,
-    motion_with_statistics,
-    motion_without_channels,
-)
 from metrics.identity import cosine_similarity, identity_leakage
 from metrics.image import psnr
 from metrics.landmarks import point_distance
@@ -35,6 +29,12 @@ from pipelines.leak_chart import draw_chart
 from pipelines.leak_pairs import FramePair, draw_pairs, hash_pairs
 from pipelines.panel import read_accuracies, seat_panel
 from pipelines.probes import Reading, probe_layers
+from pipelines.substitution import (
+    animate_with_driver_maps,
+    encoder_maps,
+    motion_with_statistics,
+    motion_without_channels,
+)
 from pipelines.verdict import (
     MEASURES,
     Key,
@@ -53,7 +53,9 @@ JAW = slice(0, 17)  # iBUG points
 GROUPS = 16  # of channels of the leak map that are knocked out in turn
 AT_ONCE = 25  # pairs of one job
 
-# what is exchanged in which model on which pairs
+# What is exchanged in which model on which pairs. A: the driver's map painted instead of the
+# source's, A_rest: all but that one; B: the source's statistics in the driver's pass; C are the
+# probes; D: channels of the leak map silenced.
 EXCHANGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("base", "cross"): ("A", "A_rest", "B", "D"),
     ("base", "self"): ("A",),

@@ -10,7 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d, one_hot
 
 from fixtalk.media import read_video, to_float
 from fixtalk.model import FixTalk
-from fixtalk.substitution import encoder_maps
+from pipelines.substitution import encoder_maps
 
 EVERY = 4  # frames: those between look alike
 POOLED_SIDE = 4  # cells of a map that are read: all layers tell place equally finely

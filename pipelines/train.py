@@ -7,20 +7,30 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
+from torch.nn.parallel import DistributedDataParallel
 
 import fixtalk
+from fixtalk.checkpoint import (
+    DISCRIMINATOR,
+    load_state,
+    save_checkpoint,
+    save_state,
+    start_from_base,
+)
 from fixtalk.edi import EDIConfig
 from fixtalk.emi import EMIConfig
-from fixtalk.model import ModelConfig
+from fixtalk.losses import Direction
+from fixtalk.model import FixTalk, ModelConfig
 from fixtalk.pairs import Augmentation
-from fixtalk.phases import Phase, Stretch
-from fixtalk.training import TrainState
+from fixtalk.phases import Phase, Stretch, stretch_at, terms_of
+from fixtalk.training import Method, TrainState, parts, start, train_step
 from pipelines import cluster, tracking
 from pipelines.config import StageConfig, load_config
-from pipelines.feed import split_people, told_by_labels, training_pairs, validation_pairs
+from pipelines.feed import label_tags, split_people, training_pairs, validation_pairs
 from pipelines.monitor import HISTORY, Monitor, progress
 from pipelines.perception import vgg19
 
@@ -28,11 +38,14 @@ STATE = "state.pt"
 BASE = "base"  # the variant that all others go on from
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Variant(StageConfig):
     """One model of the ablation."""
 
     indicators: list[Literal["emi", "edi"]]
-    phases: dict[str, int] = Field(min_length=1)  # name → steps, in this order
+    steps: list[dict[str, int]] = Field(min_length=1)  # of one phase after the other
 
 
 class TrainConfig(StageConfig):
@@ -43,15 +56,15 @@ class TrainConfig(StageConfig):
     model: ModelConfig  # of the base
     emi: EMIConfig  # of variants with that indicator
     edi: EDIConfig
-    batch: int = Field(ge=2)  # pairs a step over all workers
+    batch: int = Field(ge=2, multiple_of=2)  # pairs a step over all workers
     precision: Literal["bfloat16", "float32"]  # of convolutions
-    betas: tuple[float, float]  # of the model's Adam
-    average_decay: float = Field(ge=0, lt=1)  # of the moving average that is exported
+    betas: tuple[Share, Share]  # of the model's Adam
+    average_decay: Share  # of the moving average that is exported
     perceptual: Literal["discriminator", "vgg19"]  # whose features L_per compares
     margin: float = Field(ge=-1, le=1)  # ξ of L_dis
-    alignment: Literal["student||teacher", "teacher||student"]  # KL divergence of L_align
+    alignment: Direction  # of the KL divergence of L_align
     distance: int = Field(ge=1)  # frames between source and driver
-    gate: float = Field(ge=0)  # L_dis looks at pairs whose landmarks lie further apart, in sides
+    motion_gate: float = Field(ge=0)  # sides that landmarks move in pairs that L_dis counts
     augmentation: Augmentation
     strangers: float = Field(ge=0, le=0.5)  # share of drivers of another person: warp_truth only
     validation_people: int = Field(ge=0)  # left out of training, watched by the curves
@@ -65,27 +78,44 @@ class TrainConfig(StageConfig):
         if self.model.emi or self.model.edi:
             raise ValueError("model is the base's: indicators are sized by emi and edi beside it")
         for name, variant in self.variants.items():
-            if unknown := sorted(set(variant.phases) - set(self.phases)):
+            if not all(len(stretch) == 1 for stretch in variant.steps):
+                raise ValueError(f"variants.{name}: write steps as [phase: steps, phase: steps]")
+            given = dict(item for stretch in variant.steps for item in stretch.items())
+            if unknown := sorted(set(given) - set(self.phases)):
                 raise ValueError(f"variants.{name}: unknown phase {', '.join(unknown)}")
-            if min(variant.phases.values()) < 1:
+            if min(given.values()) < 1:
                 raise ValueError(f"variants.{name}: a phase lasts at least one step")
+            self._check_phases(name)
         steps = {name: self.steps(name) for name in self.variants if name != BASE}
+        if BASE in self.variants and self.variants[BASE].indicators:
+            raise ValueError(f"variants.{BASE}: its indicators would not be gone on from; leave []")
         if BASE not in self.variants or len(set(steps.values())) > 1:
             raise ValueError(f"variants needs {BASE}, and equal steps of all others, got {steps}")
-        weighed = any(phase.weighs("warp_truth") for phase in self.phases.values())
-        if weighed and not self.model.align_corners:
+        used = [s.phase for name in self.variants for s in self.schedule(name)]
+        if any(phase.weighs("warp_truth") for phase in used) and not self.model.align_corners:
             raise ValueError("warp_truth is given for model.align_corners: true only")
         return self
 
+    def _check_phases(self, variant: str) -> None:
+        """Each phase must have something to train in this variant, and a loss to train it by."""
+        with torch.device("meta"):
+            model = FixTalk(self.architecture(variant))
+        for stretch in self.schedule(variant):
+            if not any(map(stretch.phase.trained, parts(model))):
+                raise ValueError(f"variants.{variant}: {stretch.name} trains no part of that model")
+            if not any(map(stretch.phase.weighs, terms_of(self.variants[variant].indicators))):
+                raise ValueError(f"variants.{variant}: {stretch.name} has no loss of that model")
+
     def steps(self, variant: str) -> int:
         """Length of a variant's schedule."""
-        return sum(self.variants[variant].phases.values())
+        return sum(stretch.steps for stretch in self.schedule(variant))
 
     def schedule(self, variant: str) -> list[Stretch]:
         """What a variant goes through."""
         return [
             Stretch(name, self.phases[name], steps)
-            for name, steps in self.variants[variant].phases.items()
+            for stretch in self.variants[variant].steps
+            for name, steps in stretch.items()
         ]
 
     def architecture(self, variant: str) -> ModelConfig:
@@ -139,18 +169,21 @@ def train(
     Raises:
         ValueError: unknown variant, clips of another resolution than the model, too few people.
     """
-    from fixtalk.checkpoint import load_state, save_checkpoint
-
     variant = model.name
     if variant not in config.variants:
         names = ", ".join(config.variants)
         raise ValueError(f"{model}: train.variants has no {variant!r}, only {names}")
     rows, steps = split_people(config, clips)[0], config.steps(variant)
+    if any(stretch.phase.swaps_mouths for stretch in config.schedule(variant)):
+        training_pairs(config, rows).check_swaps()
     key = inputs_hash(config, variant, clips, base)
     store = checkpoints.resolve() / key
     store.mkdir(parents=True, exist_ok=True)
     facts = {"variant": variant, "dataset": config.dataset, "inputs": key, "steps": steps}
-    tags = {"variant": variant, "l_per": config.perceptual, **told_by_labels(rows)}
+    tags = {"variant": variant, "l_per": config.perceptual, **label_tags(rows)}
+    if base is not None:
+        has_one = (base / DISCRIMINATOR).is_file()
+        tags["discriminator"] = "of the base" if has_one else "anew: the base has none"
     run = tracking.open_run(variant, key, tracking.provenance("train") | tags)
     job = Job(config, variant, clips.resolve(), weights.resolve(), store,
               base and base.resolve(), run)  # fmt: skip
@@ -158,7 +191,8 @@ def train(
     with run, progress(store / HISTORY, steps, run):
         run.log_params({"train": _recipe(config, variant), "clips": len(rows)})
         if state.step < steps:
-            cluster.run_workers(_work, job, store, config.batch)
+            # shares of at least two: a stranger alone would leave its worker without a target
+            cluster.run_workers(_work, job, store, config.batch // 2)
             load_state(state, store / STATE)
         save_checkpoint(state.average, model, facts, state.discriminator)
         run.log_file(model / "config.json", "model")
@@ -167,8 +201,6 @@ def train(
 
 def inputs_hash(config: TrainConfig, variant: str, clips: Path, base: Path | None) -> str:
     """16 hex digits of all that decides a variant: its recipe, clips, base, code, and torch."""
-    import torch
-
     recipe = json.dumps(_recipe(config, variant), sort_keys=True)
     digest = hashlib.sha256(f"{recipe} {torch.__version__}".encode())
     package = Path(fixtalk.__file__).parent
@@ -189,32 +221,24 @@ def _recipe(config: TrainConfig, variant: str) -> dict[str, Any]:
         **shared,
         "variant": variant,
         "model": asdict(config.architecture(variant)),
-        "phases": {s.name: asdict(s.phase) | {"steps": s.steps} for s in stretches},
+        "phases": [{s.name: asdict(s.phase) | {"steps": s.steps}} for s in stretches],
     }
 
 
 def _start(job: Job) -> TrainState:
     """The last state of a run, or its first."""
-    from fixtalk.checkpoint import begin_with, load_state
-    from fixtalk.training import start
-
     state = start(job.config.architecture(job.variant), job.config.betas, job.config.seed)
     if (job.store / STATE).is_file():
         load_state(state, job.store / STATE)
     elif job.base is not None:
-        begin_with(state, job.base)
+        start_from_base(state, job.base)
     return state
 
 
 def _work(job: Job) -> None:
     """What each Ray worker does: its share of every batch, from the last checkpoint on."""
     import ray.train
-    import torch
     from ray.train.torch import get_device
-
-    from fixtalk.checkpoint import save_state
-    from fixtalk.phases import stretch_at
-    from fixtalk.training import train_step
 
     config, schedule, steps = job.config, job.schedule, job.steps
     context = ray.train.get_context()
@@ -239,7 +263,7 @@ def _work(job: Job) -> None:
         begin = time.monotonic()
         phase = stretch_at(schedule, state.step)[0].phase
         batch = sampler.batch(state.step, indices, warps=phase.weighs("warp_truth"),
-                              swaps=phase.weighs("l_fea")).to(device)  # fmt: skip
+                              swaps=phase.swaps_mouths).to(device)  # fmt: skip
         waited += time.monotonic() - begin
         values = train_step(state, batch, schedule, method)
         if monitor:
@@ -251,10 +275,8 @@ def _work(job: Job) -> None:
             ray.train.report({"step": state.step})  # a barrier: no rank runs ahead of the file
 
 
-def _method(job: Job, device: Any) -> Any:
+def _method(job: Job, device: torch.device) -> Method:
     """What stays the same over all steps."""
-    from fixtalk.training import Method
-
     config = job.config
     return Method(
         decay=config.average_decay,
@@ -265,10 +287,8 @@ def _method(job: Job, device: Any) -> Any:
     )
 
 
-def _parallel(network: Any) -> Any:
+def _parallel(network: torch.nn.Module) -> DistributedDataParallel:
     """The network with gradients averaged over workers."""
-    from torch.nn.parallel import DistributedDataParallel
-
     gc.collect()  # hooks of the phase before go with their wrapper
     return DistributedDataParallel(network)
 

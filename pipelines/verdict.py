@@ -125,6 +125,9 @@ def decide(
         "B": np.stack([_localisation(means["B", side], plain) for side in sides], 1),
         "C": np.stack([_entanglement(readings[str(side)], draws) for side in sides], 1),
     }
+    for name, values in scores.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: a score is not finite; no face to compare, or a flat layer")
     ranks = sum(rankdata(values, axis=1) for values in scores.values())
     intervals = {side: interval(ranks[:, n]) for n, side in enumerate(sides)}
     best, second = sorted(sides, key=lambda side: -intervals[side][0])[:2]

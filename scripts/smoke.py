@@ -51,7 +51,8 @@ def shrink_params(path: Path) -> None:
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     _merge(params, TINY)
     for variant in params["train"]["variants"].values():
-        variant["phases"] = dict.fromkeys(variant["phases"], STEPS // len(variant["phases"]))
+        names = [name for stretch in variant["steps"] for name in stretch]
+        variant["steps"] = [{name: STEPS // len(names)} for name in names]
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 

@@ -37,13 +37,18 @@ TINY_FIXTALK = replace(TINY, emi=TINY_EMI, edi=TINY_EDI)
 METHOD = Method(decay=0.9, bfloat16=False, margin=0.2, alignment="student||teacher")
 
 
+def shared(name):
+    """A folder of optional material; FIXTALK_SHARED names its parent."""
+    folder = Path(os.environ.get("FIXTALK_SHARED", ROOT.parent / "shared")) / name
+    if not folder.is_dir():
+        pytest.skip(f"nothing at {folder}: set FIXTALK_SHARED")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def real_clips():
-    """Folder of real talking clips; FIXTALK_SHARED names its parent."""
-    folder = Path(os.environ.get("FIXTALK_SHARED", ROOT.parent / "shared"))
-    if not (folder / "real").is_dir():
-        pytest.skip(f"no real clips at {folder / 'real'}: set FIXTALK_SHARED")
-    return folder / "real"
+    """Folder of real talking clips."""
+    return shared("real")
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fixtalk.backbone import Backbone
-from fixtalk.edtalk import EDTalk
+from fixtalk.backbone import Backbone, EDTalk
 from fixtalk.model import FixTalk
 from tests.conftest import TINY, TINY_FIXTALK
 

@@ -1,7 +1,6 @@
 """The crop stage: raw videos → clips; nothing dropped silently, resumable, no leaking person."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,6 @@ from pipelines.cluster import cores
 from pipelines.crop import CropConfig, CropError, crop
 from pipelines.manifest import ManifestError
 
-SHARED = Path(os.environ.get("FIXTALK_SHARED", "../shared")) / "real"
 CONFIG = CropConfig(
     resolution=64,
     margin=0.1,
@@ -306,14 +304,13 @@ def test_workers_end_with_a_killed_parent(tmp_path, monkeypatch):
     assert [*started, rest] == [b"started\n", b"started\n", b""]
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="real clips: set FIXTALK_SHARED")
-def test_real_clips_come_back_as_whole_heads(tmp_path, monkeypatch):
+def test_real_clips_come_back_as_whole_heads(tmp_path, monkeypatch, real_clips):
     names = {
         "edtalk/pose_source1.mp4": (-0.15, 1.3),  # cropped before: nearly the whole picture
         "liveportrait/s18.mp4": (0.5, 0.8),  # 1280x720, 30 fps
         "edtalk/expression_source.mp4": (-0.2, 1.4),  # silent, 30 fps
     }
-    entries = [entry(name, str((SHARED / name).resolve())) for name in names]
+    entries = [entry(name, str((real_clips / name).resolve())) for name in names]
     raw = listed(tmp_path / "raw", *entries)
     monkeypatch.setattr(stage, "map_parallel", in_this_process)
 

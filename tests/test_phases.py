@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from fixtalk.phases import Phase, Stretch, stretch_at, taught_share
+from fixtalk.phases import Phase, Stretch, stretch_at, taught_share, terms_of
 
 PLAIN = Phase(
-    trains={"edi": 1.0}, expression=True, learning_rate=1e-3, final_learning_rate=1e-3,
-    discriminator_learning_rate=0.0, penalty=0.0, weights={"l_rec": 1.0},
+    trains={"edi": 1.0}, uses_expression=True, learning_rate=(1e-3, 1e-3), discriminator=None,
+    weights={"l_rec": 1.0},
 )  # fmt: skip
 OTHER = dataclasses.replace(PLAIN, trains={"emi": 1.0}, weights={"imitation": 1.0})
 
@@ -21,8 +21,12 @@ OTHER = dataclasses.replace(PLAIN, trains={"emi": 1.0}, weights={"imitation": 1.
         ({"weights": {"l_nose": 1.0}}, r"unknown loss \['l_nose'\]"),
         ({"weights": {"l_rec": 0.0}}, "at least one loss"),
         ({"weights": {"l_rec": 1.0, "l_per": -1.0}}, "at least 0"),
-        ({"weights": {"l_adv": 1.0}}, "l_adv needs discriminator_learning_rate"),
-        ({"trains": {"expression": 1.0}, "expression": False}, "trained where expression is true"),
+        ({"weights": {"l_adv": 1.0}}, "l_adv needs a discriminator"),
+        ({"learning_rate": (1e-3, 0.0)}, "choose both above 0"),
+        (
+            {"trains": {"expression": 1.0}, "uses_expression": False},
+            "where uses_expression is true",
+        ),
     ],
 )
 def test_wrong_phase_is_refused(change, message):
@@ -45,10 +49,11 @@ def test_schedule_picks_stretch_and_share():
         stretch_at(schedule, 5)
 
 
-def test_teacher_steps_back_over_the_steps_that_train_edi():
-    # ten steps of EDI, cut in two by steps that leave it alone
-    schedule = [Stretch("a", PLAIN, 4), Stretch("b", OTHER, 5), Stretch("c", PLAIN, 6)]
+def test_teacher_steps_back_within_a_phase():
+    assert [taught_share(done) for done in (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)] == [1, 1, 0.5, 0.5, 0, 0]
 
-    shares = [taught_share(schedule, step) for step in range(15)]
 
-    assert shares == [1, 1, 0.5, 0.5, *[0.5] * 5, 0.5, 0.5, 0, 0, 0, 0]
+def test_terms_of_an_indicator_exist_with_it_only():
+    assert "l_dis" not in terms_of(["edi"])
+    assert {"l_rec", "l_dis", "imitation"} < set(terms_of(["emi"]))
+    assert {"l_rec", "l_d_mem", "l_align"} < set(terms_of(["edi"]))

@@ -5,9 +5,7 @@ golden/edtalk.npz: outputs of tanshuai0219/EDTalk's generator (torch 2.13.0, CPU
 eighth (512 px) pixel.
 """
 
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ import fixtalk
 from fixtalk.checkpoint import save_checkpoint
 from fixtalk.model import FixTalk
 from fixtalk.release import edtalk_config
-from tests.conftest import ROOT
+from tests.conftest import shared
 from tests.edtalk_weights import GOLDEN, keys, pictures, seeded
 
 TOLERANCE = 1e-4  # of the range of what is compared
@@ -55,10 +53,7 @@ def test_outputs_are_those_of_edtalk(golden, resolution, exact):
 
 def test_outputs_are_those_of_edtalk_where_rounding_errors_explode():
     # weights drawn without care amplify a rounding error a million times: only equal bits do
-    shared = Path(os.environ.get("FIXTALK_SHARED", ROOT.parent / "shared"))
-    if not (shared / "parity").is_dir():
-        pytest.skip(f"no outputs of EDTalk at {shared / 'parity'}: set FIXTALK_SHARED")
-    recorded = np.load(shared / "parity" / "edtalk_256.npz")
+    recorded = np.load(shared("parity") / "edtalk_256.npz")
     frames = {
         name: torch.from_numpy(recorded[name])[None]
         for name in ("source", "lip", "pose", "expression")
@@ -89,7 +84,9 @@ def test_loaded_weights_survive_a_checkpoint(released, tmp_path):
 
     loaded = fixtalk.load_checkpoint(tmp_path)
 
+    ours = fixtalk.load_edtalk(released, exact=False)
     assert loaded.config == model.config
+    assert [type(m) for m in loaded.modules()] == [type(m) for m in ours.modules()]
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
 

@@ -35,10 +35,11 @@ def test_smoke_run_ends_with_a_leaderboard_and_the_next_runs_nothing(checkout):
 
     results = checkout / "results"
     board = pd.read_csv(results / "leaderboard.csv")
-    assert set(board["system"]) == {"copy_source", "edtalk"}
+    assert set(board["system"]) == {"copy_source", "edtalk", "emi", "edi", "fixtalk"}
     assert set(board["protocol"]) == {"self", "cross"}
     assert board["psnr"].between(3, 60).all()
     assert (results / "contact_sheet.png").is_file()
+    assert (results / "localise.png").is_file()
     metrics = json.loads((results / "edtalk" / "metrics.json").read_text())
     assert metrics["self"]["pairs"] == 4
     assert (checkout / "mlflow.db").is_file()
@@ -53,7 +54,8 @@ def test_smoke_run_ends_with_a_leaderboard_and_the_next_runs_nothing(checkout):
 def test_killed_again_and_again_it_ends_with_the_same_leaderboard(checkout):
     smoke.run(checkout)
     undisturbed = pd.read_csv(checkout / "results" / "leaderboard.csv")
-    for made in ("data", "models/edtalk", "models/judges", "checkpoints", "results", ".dvc/cache"):
+    models = [f"models/{name}" for name in ("base", "edtalk", "emi", "edi", "fixtalk", "judges")]
+    for made in ("data", *models, "checkpoints", "results", ".dvc/cache"):
         shutil.rmtree(checkout / made)
     (checkout / "dvc.lock").unlink()
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fixtalk.model import FixTalk
-from fixtalk.substitution import (
+from pipelines.substitution import (
     animate_with_driver_maps,
     encoder_maps,
     motion_with_statistics,

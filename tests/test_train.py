@@ -64,8 +64,8 @@ def params(tmp_path):
     values["model"] |= {"width": 0.03125, "widest": 16}
     values |= {"batch": 2, "validation_people": 1, "checkpoint_every": 10, "sample_every": 10}
     values["variants"] = {
-        "base": {"indicators": [], "phases": {"warp": STEPS}},
-        "fixtalk": {"indicators": ["emi", "edi"], "phases": {"warmup": 3, "joint": 7}},
+        "base": {"indicators": [], "steps": [{"warp": STEPS}]},
+        "fixtalk": {"indicators": ["emi", "edi"], "steps": [{"warmup": 3}, {"joint": 7}]},
     }
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump({"train": values}, sort_keys=False))
@@ -159,6 +159,37 @@ def test_other_inputs_have_another_hash(tmp_path, clips, params):
     assert inputs_hash(config, "base", clips, None) != before
 
 
+def test_order_of_phases_makes_another_hash(clips, params):
+    values = yaml.safe_load(params.read_text())
+    values["train"]["variants"]["fixtalk"]["steps"].reverse()
+    before = inputs_hash(load_config(TrainConfig, "train", params), "fixtalk", clips, None)
+    params.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    after = inputs_hash(load_config(TrainConfig, "train", params), "fixtalk", clips, None)
+
+    assert after != before
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-1.0e-3"])
+def test_rates_that_are_no_rates_are_refused(params, value):
+    text = params.read_text().replace("- 0.003", f"- {value}", 1)
+    assert value in text
+    params.write_text(text)
+
+    with pytest.raises(ConfigError, match=r"learning_rate|finite"):
+        load_config(TrainConfig, "train", params)
+
+
+def test_swaps_without_landmarks_are_refused_before_workers_start(tmp_path, clips, params):
+    values = yaml.safe_load(params.read_text())
+    values["train"]["variants"]["base"]["steps"] = [{"warp": 5}, {"decouple": 5}]
+    params.write_text(yaml.safe_dump(values, sort_keys=False))
+    config = load_config(TrainConfig, "train", params)
+
+    with pytest.raises(ValueError, match="no landmarks to swap mouths by: leave phases"):
+        train(config, clips, tmp_path / "weights", tmp_path / "checkpoints", tmp_path / "base")
+
+
 def test_impossible_settings_are_named_before_workers_start(tmp_path, clips, params):
     config = load_config(TrainConfig, "train", params)
     places = (clips, tmp_path / "weights", tmp_path / "checkpoints", tmp_path / "models" / "base")
@@ -178,9 +209,12 @@ def test_impossible_settings_are_named_before_workers_start(tmp_path, clips, par
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fixtalk": {"indicators": [], "phases": {"nap": 1}}}, "fixtalk: unknown phase nap"),
-        ({"fixtalk": {"indicators": [], "phases": {"joint": 0}}}, "at least one step"),
-        ({"emi": {"indicators": ["emi"], "phases": {"joint": 9}}}, "equal steps of all others"),
+        ({"fixtalk": {"indicators": [], "steps": [{"nap": 1}]}}, "fixtalk: unknown phase nap"),
+        ({"fixtalk": {"indicators": [], "steps": [{"joint": 0}]}}, "at least one step"),
+        ({"fixtalk": {"indicators": [], "steps": [{"joint": 9, "warp": 1}]}}, "write steps as"),
+        ({"fixtalk": {"indicators": ["edi"], "steps": [{"warmup": 10}]}}, "warmup trains no part"),
+        ({"emi": {"indicators": ["emi"], "steps": [{"joint": 9}]}}, "equal steps of all others"),
+        ({"base": {"indicators": ["emi"], "steps": [{"warp": 9}]}}, "its indicators would not be"),
     ],
 )
 def test_variants_that_do_not_compare_are_refused(params, change, message):
