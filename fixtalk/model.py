@@ -49,6 +49,12 @@ class ModelConfig:
                 f"= {self.lips + self.poses + self.expressions}"
             )
 
+        widths = {"emi": self.latent, "edi": self.channels[leak_side(self.resolution)]}
+        for name, width in widths.items():
+            indicator = getattr(self, name)
+            if indicator and width % indicator.heads:
+                raise ValueError(f"{name}.heads {indicator.heads}: choose a divisor of {width}")
+
     @property
     def channels(self) -> dict[int, int]:
         """Number of channels of the maps of each side."""

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from fixtalk.strict import STRICT
 
-PARTS = ("encoder", "lip_pose", "expression", "enhancement", "generator", "emi", "edi")
+BACKBONE = ("encoder", "lip_pose", "expression", "enhancement", "generator")
+PARTS = (*BACKBONE, "emi", "edi")
 PICTURE_TERMS = ("l_rec", "l_per", "l_adv", "l_fea", "warp_truth")
 INDICATOR_TERMS = {"emi": ("l_dis", "imitation"), "edi": ("l_d_mem", "l_align")}
 TERMS = (*PICTURE_TERMS, *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
@@ -107,6 +108,11 @@ def taught_share(done: float) -> float:
     if done < TEACHER_ALONE:
         return 1.0
     return 0.5 if done < TEACHER_MIXED else 0.0
+
+
+def parts_of(indicators: Iterable[str]) -> tuple[str, ...]:
+    """Parts of a model with these indicators."""
+    return (*BACKBONE, *indicators)
 
 
 def terms_of(indicators: Iterable[str]) -> tuple[str, ...]:

@@ -4,7 +4,10 @@ import dataclasses
 
 import pytest
 
-from fixtalk.phases import Phase, Stretch, stretch_at, taught_share, terms_of
+from fixtalk.model import FixTalk
+from fixtalk.phases import Phase, Stretch, parts_of, stretch_at, taught_share, terms_of
+from fixtalk.training import parts
+from tests.conftest import TINY, TINY_FIXTALK
 
 PLAIN = Phase(
     trains={"edi": 1.0}, uses_expression=True, learning_rate=(1e-3, 1e-3), discriminator=None,
@@ -51,6 +54,11 @@ def test_schedule_picks_stretch_and_share():
 
 def test_teacher_steps_back_within_a_phase():
     assert [taught_share(done) for done in (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)] == [1, 1, 0.5, 0.5, 0, 0]
+
+
+def test_parts_of_an_indicator_exist_with_it_only():
+    for config, indicators in ((TINY, []), (TINY_FIXTALK, ["emi", "edi"])):
+        assert set(parts_of(indicators)) == set(parts(FixTalk(config)))
 
 
 def test_terms_of_an_indicator_exist_with_it_only():
