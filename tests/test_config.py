@@ -22,7 +22,8 @@ def write(tmp_path, change):
 def test_default_params_load():
     config = load_config(TrainConfig, "train", ROOT / "params.yaml")
 
-    assert config.steps == sum(phase.steps for phase in config.phases)
+    assert config.steps("base") == sum(s.steps for s in config.schedule("base"))
+    assert [s.name for s in config.schedule("fixtalk")] == ["warmup", "motion", "detail", "joint"]
     with pytest.raises(ValueError, match="frozen"):
         config.batch = 3
 
@@ -39,9 +40,13 @@ def test_default_params_load():
         (lambda t: t["model"].update(chanels=3), "train.model.chanels: "),
         (lambda t: t["model"].update(resolution=100), "train.model.*resolution 100"),
         (lambda t: t["model"].update(latent=8), "train.model.*latent 8 holds fewer"),
-        (lambda t: t["phases"][0].update(learning_rate="1e-4"), "phases.0.learning_rate.*1.0e-4"),
-        (lambda t: t["phases"][0]["weights"].update(lpips=1.0), "phases.0.*unknown loss"),
-        (lambda t: t.update(phases=[]), "train.phases"),
+        (
+            lambda t: t["phases"]["warp"].update(learning_rate=["1e-4", 1e-4]),
+            "phases.warp.learning_rate.*1.0e-4",
+        ),
+        (lambda t: t["phases"]["warp"]["weights"].update(lpips=1.0), "phases.warp.*unknown loss"),
+        (lambda t: t["edi"].update(heads=3), "edi.heads 3: choose a divisor of 128"),
+        (lambda t: t.update(variants={}), "variants needs base"),
     ],
 )
 def test_mistake_is_named_by_its_path(tmp_path, change, message):
