@@ -15,11 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from fixtalk.edi import EDIConfig
 from fixtalk.emi import EMIConfig
 from fixtalk.model import FixTalk, ModelConfig
+from fixtalk.release import edtalk_config
 
-BASE = ModelConfig(
-    resolution=512, width=1.0, widest=512, latent=512, lips=20, poses=6, expressions=10,
-    align_corners=True,
-)  # fmt: skip
+BASE = edtalk_config(512)
 FULL = replace(
     BASE,
     emi=EMIConfig(layers=4, queries=8, heads=8, hidden=1024),
