@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup dlib repro test test-slow lint smoke ui bench bench-metrics bench-model lock clean
+.PHONY: help setup dlib repro test test-slow lint smoke ui bench bench-metrics bench-model bench-train soak lock clean
 help: ; @sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 ## setup      make .venv with every pinned package
@@ -31,7 +31,7 @@ $(VENV)/.stamp: requirements/torch.txt requirements/lock.txt pyproject.toml
 dlib: setup ; $(UV) --no-deps -r requirements/dlib.txt
 
 ## repro      the whole pipeline: corpus, crop, train, generate, score, leaderboard
-repro: setup ; $(RUN) dvc repro
+repro: setup ; $(RUN) $(PY) scripts/session.py dvc repro
 
 ## smoke      the same with tiny parameters in a temporary copy (minutes)
 smoke: setup ; $(RUN) $(PY) scripts/smoke.py
@@ -44,6 +44,12 @@ test-slow: setup ; $(PY) -m pytest -q
 
 ## lint       formatting and style
 lint: setup ; $(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+## soak       a small training killed twenty times at random, against one left alone
+soak: setup ; $(RUN) $(PY) scripts/soak.py
+
+## bench-train  step time under Ray Train beside a plain loop, and two workers beside one
+bench-train: setup ; $(RUN) $(PY) -m benchmarks.training
 
 ## bench      frames per CPU-second of the renderer
 bench: setup ; $(PY) benchmarks/render.py

@@ -1,4 +1,4 @@
-"""Model ⇄ folder of safetensors and config.json; training state ⇄ one file. Nothing is pickled."""
+"""Model ⇄ folder of safetensors and config.json. Nothing is pickled."""
 
 import dataclasses
 import json
@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from fixtalk.edi import EDIConfig
@@ -93,25 +92,6 @@ def start_from_base(state: TrainState, folder: Path | str) -> None:
         model.backbone.load_state_dict(base.backbone.state_dict())
     if (folder / DISCRIMINATOR).is_file():
         _read_weights(state.discriminator, folder / DISCRIMINATOR)
-
-
-def save_state(state: TrainState, path: Path) -> None:
-    """Write the training state to one file, whole or not at all."""
-    with _replacing(path) as part:
-        torch.save(state.state_dict(), part)
-
-
-def load_state(state: TrainState, path: Path) -> None:
-    """Restore what `save_state` wrote, in place.
-
-    Raises:
-        ValueError: the file is damaged or belongs to another architecture.
-    """
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        state.load_state_dict(saved)
-    except Exception as error:
-        raise ValueError(f"{path}: not a training state of this model: {error}") from error
 
 
 def _config(described: dict[str, Any]) -> ModelConfig:

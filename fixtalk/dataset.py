@@ -8,6 +8,7 @@ import numpy as np
 
 from fixtalk.shapes import Float
 
+Row = dict[str, Any]  # a clip's columns by name
 ARRAYS = {"landmarks": (-1, 68, 2), "arkit": (-1, 52), "pose": (-1, 6)}
 
 
@@ -34,7 +35,7 @@ def to_blob(array: Float[np.ndarray, "..."] | None) -> bytes | None:
 
 def read_clips(
     clips: Path, split: str | None = None, columns: Sequence[str] | None = None
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Rows of all shards in file order, label blobs turned into arrays.
 
     Args:
@@ -47,16 +48,26 @@ def read_clips(
     """
     import pyarrow.parquet as pq
 
+    wanted = None if columns is None else list(columns)
+    chosen = None if split is None else [("split", "=", split)]
+    tables = (pq.read_table(shard, columns=wanted, filters=chosen) for shard in find_shards(clips))
+    return [decode_labels(row) for table in tables for row in table.to_pylist()]
+
+
+def find_shards(clips: Path) -> list[Path]:
+    """Shards below `clips` in the order of their names.
+
+    Raises:
+        FileNotFoundError: none.
+    """
     shards = sorted((clips / "shards").glob("*.parquet"))
     if not shards:
         raise FileNotFoundError(f"{clips}/shards holds no *.parquet: run the crop stage first")
-    wanted = None if columns is None else list(columns)
-    chosen = None if split is None else [("split", "=", split)]
-    tables = (pq.read_table(shard, columns=wanted, filters=chosen) for shard in shards)
-    return [_decode(row) for table in tables for row in table.to_pylist()]
+    return shards
 
 
-def _decode(row: dict[str, Any]) -> dict[str, Any]:
+def decode_labels(row: Row) -> Row:
+    """A row as Parquet gives it, its label blobs turned into arrays in place."""
     for name, shape in ARRAYS.items():
         if row.get(name) is not None:
             row[name] = np.frombuffer(row[name], dtype="<f4").reshape(shape)

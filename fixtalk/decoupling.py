@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fixtalk.layers import EqualLinear
+from fixtalk.layers import EqualLinear, precise
 from fixtalk.shapes import Float
 
 TINY = 1e-8
@@ -48,7 +48,7 @@ class Decoupling(nn.Module):
         if not self._may_collapse():
             return self.layer_by_layer(latent)
         matrix, offset, _ = self._collapse()
-        parts = F.linear(latent.float(), matrix, offset).split(self._counts(), 1)
+        parts = F.linear(precise(latent), matrix, offset).split(self._counts(), 1)
         return Motion(*parts)
 
     def layer_by_layer(self, latent: Float[Tensor, "batch latent"]) -> Motion:
@@ -65,7 +65,7 @@ class Decoupling(nn.Module):
         return not torch.is_grad_enabled() and not any(p.is_inference() for p in self.parameters())
 
     def _orthonormal(self) -> Tensor:
-        weights = torch.cat([self.lip_pose_bank, self.expression_bank], 1).float() + TINY
+        weights = precise(torch.cat([self.lip_pose_bank, self.expression_bank], 1)) + TINY
         with torch.autocast(weights.device.type, enabled=False):
             return torch.linalg.qr(weights, mode="reduced").Q
 
@@ -91,10 +91,10 @@ class Decoupling(nn.Module):
         """The motion latent Σ αₖqₖ, and its expression part alone where there is one."""
         bank = self.bank()
         count = self.expression_bank.shape[1]
-        lip_pose = torch.cat([motion.lip, motion.pose], 1).float() @ bank[:, :-count].T
+        lip_pose = precise(torch.cat([motion.lip, motion.pose], 1)) @ bank[:, :-count].T
         if motion.expression is None:
             return lip_pose, None
-        expression = motion.expression.float() @ bank[:, -count:].T
+        expression = precise(motion.expression) @ bank[:, -count:].T
         return lip_pose + expression, expression
 
 

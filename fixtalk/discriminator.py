@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from fixtalk.layers import ConvLayer, EqualLinear, ResBlock
+from fixtalk.layers import ConvLayer, EqualLinear, ResBlock, precise
 from fixtalk.shapes import Float
 
 GROUP = 4  # frames at most whose spread is compared
@@ -41,7 +41,7 @@ class Discriminator(nn.Module):
         features = self.features(frames)[-1]
         x = torch.cat([features, _batch_deviation(features, sets)], 1)
         x = self.hidden(self.conv(x).flatten(1))
-        return self.output(x)[:, 0].float()
+        return precise(self.output(x)[:, 0])
 
     def features(self, frames: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """The map behind each block, fine first, down to 4 px; smaller frames pass fewer blocks."""
@@ -57,7 +57,7 @@ def _batch_deviation(x: Float[Tensor, "b c h w"], sets: int) -> Float[Tensor, "b
     """Mean standard deviation over groups of neighbours of a set, as a constant map."""
     batch, _, height, width = x.shape
     group = math.gcd(GROUP, batch // sets)
-    grouped = x.float().reshape(batch // group, group, *x.shape[1:])
+    grouped = precise(x).reshape(batch // group, group, *x.shape[1:])
     deviation = (grouped.var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))
     deviation = deviation.repeat_interleave(group)[:, None, None, None]
     return deviation.expand(batch, 1, height, width).to(x.dtype)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fixtalk.layers import ConvLayer, EqualLinear
+from fixtalk.layers import ConvLayer, EqualLinear, precise
 from fixtalk.shapes import Float
 from fixtalk.strict import STRICT
 
@@ -184,7 +184,7 @@ class EDI(nn.Module):
 def _address(query: Tensor, slots: Tensor, sharpness: float) -> Tensor:
     """Softmax of the cosines to all slots, in float32."""
     with torch.autocast(query.device.type, enabled=False):
-        cosine = F.normalize(query.float(), dim=1) @ F.normalize(slots.float(), dim=1).T
+        cosine = F.normalize(precise(query), dim=1) @ F.normalize(precise(slots), dim=1).T
         return (sharpness * cosine).softmax(1)
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fixtalk.layers import EqualLinear
+from fixtalk.layers import EqualLinear, precise
 from fixtalk.shapes import Float
 from fixtalk.strict import STRICT
 
@@ -61,7 +61,7 @@ class QueryAttention(nn.Module):
         tokens = self.token_norm(tokens)
         asked = self.query(self.query_norm(queries)).unflatten(2, (len(self.key), -1))
         asked = torch.einsum("bnhd,hdt->bhnt", asked, self.key * self.scale)
-        scores = torch.einsum("bhnt,bmt->bhnm", asked, tokens).float() * self.sharpness
+        scores = precise(torch.einsum("bhnt,bmt->bhnm", asked, tokens)) * self.sharpness
         seen = torch.einsum("bhnm,bmt->bhnt", scores.softmax(3), tokens)
         return self.out(torch.einsum("bhnt,hdt->bnhd", seen, self.value * self.scale).flatten(2))
 

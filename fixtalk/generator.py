@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fixtalk.layers import ConvLayer, ModulatedConv, StyledConv, Upsample
+from fixtalk.layers import ConvLayer, ModulatedConv, StyledConv, Upsample, precise
 from fixtalk.shapes import Float
 
 
@@ -59,7 +59,7 @@ class Warp(nn.Module):
         coarser: Float[Tensor, "b 3 h2 w2"] | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The masked warped map, the mask, the flow (b h w 2 in [-1, 1]) and the raw logits."""
-        logits = self.conv(h, latent).float() + self.bias
+        logits = precise(self.conv(h, latent)) + self.bias
         if coarser is not None:
             logits = logits + self.upsample(coarser)
         height, width = logits.shape[2:]
@@ -67,7 +67,7 @@ class Warp(nn.Module):
         grid = torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], -1).to(h.device)
         flow = torch.tanh(logits[:, :2]).permute(0, 2, 3, 1) + grid
         mask = torch.sigmoid(logits[:, 2:]).to(features.dtype)
-        warped = F.grid_sample(features.float(), flow, align_corners=self.align_corners)
+        warped = F.grid_sample(precise(features), flow, align_corners=self.align_corners)
         return warped * mask, mask, flow, logits
 
 
@@ -119,7 +119,7 @@ class Generator(nn.Module):
                 features = stage.enhance(features, expression)
             warped, mask, flow, logits = stage.warp(h, latent, features, logits)
             h = warped + h * (1 - mask)
-            colour = stage.to_rgb(warped).float() + stage.rgb_bias
+            colour = precise(stage.to_rgb(warped)) + stage.rgb_bias
             rgb = colour if rgb is None else colour + self.upsample(rgb)
             flows.append(flow)
         return rgb, flows

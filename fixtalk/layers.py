@@ -12,6 +12,11 @@ SLOPE = 0.2
 GAIN = math.sqrt(2)
 
 
+def precise(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The tensor in float32 at least: what autocast to bfloat16 must not round."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def leaky_relu(x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
     """Leaky ReLU of slope 0.2 times √2, which keeps the variance of the input.
 
@@ -159,7 +164,7 @@ class ModulatedConv(nn.Module):
         else:
             x = F.conv2d(x, weight, padding=self.padding)
         if self.demodulate:
-            energy = style.float().square() @ weight.float().square().sum((2, 3)).T
+            energy = precise(style).square() @ precise(weight).square().sum((2, 3)).T
             x = x * torch.rsqrt(energy + 1e-8)[:, :, None, None].to(x.dtype)
         return x
 

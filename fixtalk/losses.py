@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fixtalk.layers import precise
 from fixtalk.shapes import Bool, Float
 
 PYRAMID = 4  # scales 1, 1/2, 1/4, 1/8
@@ -22,7 +23,7 @@ def l_rec(
 
     Source: EDTalk, equation of L_rec.
     """
-    return (fake.float() - real.float()).abs().mean()
+    return (precise(fake) - precise(real)).abs().mean()
 
 
 def l_per(
@@ -43,7 +44,7 @@ def l_per(
     Source: EDTalk, released code: a pyramid of scales 1, 1/2, 1/4, 1/8, summed there. Average
         pooling against aliasing is ours.
     """
-    fake, real = fake.float(), real.detach().float()
+    fake, real = precise(fake), precise(real.detach())
     scales = []
     for _ in range(PYRAMID):
         if scales and min(fake.shape[2:]) < SMALLEST:
@@ -51,7 +52,7 @@ def l_per(
         with torch.no_grad():
             wanted = look(real)
         terms = [
-            (f.float() - r.float()).abs().mean() for f, r in zip(look(fake), wanted, strict=True)
+            (precise(f) - precise(r)).abs().mean() for f, r in zip(look(fake), wanted, strict=True)
         ]
         scales.append(torch.stack(terms).sum())
         fake, real = F.avg_pool2d(fake, 2), F.avg_pool2d(real, 2)
@@ -71,7 +72,7 @@ def l_adv(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
 
     Source: Goodfellow et al. 2014, section 3; EDTalk, released code.
     """
-    return F.softplus(-fake_logits.float()).mean()
+    return F.softplus(-precise(fake_logits)).mean()
 
 
 def l_dis(
@@ -92,7 +93,7 @@ def l_dis(
 
     Source: FixTalk, L_dis; which pairs count is ours.
     """
-    excess = F.relu(F.cosine_similarity(source_code.float(), driver_code.float()) - margin)
+    excess = F.relu(F.cosine_similarity(precise(source_code), precise(driver_code)) - margin)
     return (excess * among).mean()  # over all, so that shares of a batch add up to the whole
 
 
@@ -105,7 +106,7 @@ def l_d_mem(
 
     Source: FixTalk names it; the form is that of Visual-Audio-Memory's value memory.
     """
-    return F.mse_loss(read.float(), token.detach().float())
+    return F.mse_loss(precise(read), precise(token.detach()))
 
 
 def l_align(
@@ -125,7 +126,7 @@ def l_align(
 
     Source: FixTalk, L_align; Visual-Audio-Memory, released code.
     """
-    student, teacher = student.float(), teacher.detach().float()
+    student, teacher = precise(student), precise(teacher.detach())
     order = {"student||teacher": (student, teacher), "teacher||student": (teacher, student)}
     one, other = order[direction]
     smallest = torch.finfo(torch.float32).tiny  # an address of exactly 0 has no logarithm
@@ -146,7 +147,7 @@ def l_fea(
 
     Source: EDTalk, released code, summed over the batch there.
     """
-    return (-F.cosine_similarity(own.float(), cross.float())).exp().mean()
+    return (-F.cosine_similarity(precise(own), precise(cross))).exp().mean()
 
 
 def imitation(
@@ -159,7 +160,7 @@ def imitation(
 
     Source: ours; the motion head has never seen EMI's codes.
     """
-    return F.mse_loss(coefficients.float(), teacher.detach().float())
+    return F.mse_loss(precise(coefficients), precise(teacher.detach()))
 
 
 def warp_truth(

@@ -1,21 +1,20 @@
-"""Rows of training clips → batches of frame pairs, each a pure function of (seed, step, index)."""
+"""Pages of training clips → batches of frame pairs, each a pure function of (seed, step, lane)."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import cv2
 import numpy as np
-import torch
 
-from fixtalk.media import decode_frames, to_float
+from fixtalk.dataset import Row
+from fixtalk.media import decode_frames
+from fixtalk.pages import Item, Order, Page, read_page
 from fixtalk.reenactment import Batch
 from fixtalk.shapes import Bool, Float, UInt8
 from fixtalk.strict import STRICT
 from fixtalk.swap import swap_mouth
 
-Row = dict[str, Any]
 Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
 Place = tuple[Row, int]  # clip and frame
 WarpTruth = Callable[[Place, Place], Truth]  # source, driver
@@ -40,66 +39,66 @@ class Augmentation:
             raise ValueError(f"{self}: flip lies in [0, 1], the others are at least 0")
 
 
-class _Item(NamedTuple):
-    frames: UInt8[np.ndarray, "views side side 3"]  # source, target, driver; with swaps lip, pose
-    is_stranger: bool
-    moves: bool | None
-    truth: Truth | None
-
-
 class PairSampler:
-    """Draws pairs: a person, a session, two frames of it that lie apart.
+    """Draws pairs: the clip whose turn it is, another of its session, two frames that lie apart.
 
     Clips of one session share camera, light and background; a clip without one is its own.
     Where exact warps are known, the driver can be a stranger: no picture shows what should come
-    out, but the warp that leads there is known from the labels of both.
+    out, but the warp that leads there is known from the labels of both. Only the pages that the
+    lanes of the last call need stay in memory: at most two a lane.
 
     Args:
-        rows: clips with "person", "session", "clip", "video", "frames", "landmarks" (or None),
-            and what `truth` reads.
+        pages: of clips with "person", "session", "clip", "video", "frames", "landmarks" (or
+            None), and what `truth` reads.
         seed: of all draws.
+        lanes: items of the global batch.
+        visits: to each clip in an epoch.
         distance: fewest frames between source and driver of one clip, as far as it allows.
         gate: a driver moves if its landmarks lie further from the source's than this share of
             the frame's side, on average.
         augmentation: random changes of each pair.
+        labelled: whether every clip has landmarks, by which to tell what moves and to swap mouths.
         strangers: share of a batch with warps whose driver is another person.
         truth: exact warps, or None where the data has none.
 
     Raises:
-        ValueError: no clip holds two frames.
+        ValueError: no pages.
     """
 
     def __init__(
         self,
-        rows: Sequence[Row],
+        pages: Sequence[Page],
         *,
         seed: int,
+        lanes: int,
+        visits: int,
         distance: int,
         gate: float,
         augmentation: Augmentation,
+        labelled: bool,
         strangers: float = 0.0,
         truth: WarpTruth | None = None,
     ) -> None:
-        people = defaultdict(lambda: defaultdict(list))
-        for row in rows:
-            if row["frames"] >= 2:
-                people[row["person"]][row["session"] or row["clip"]].append(row)
-        if not people:
-            raise ValueError(f"none of {len(rows)} clips holds two frames: nothing to train on")
-        self.people = [list(people[name].values()) for name in sorted(people)]
-        self.unmarked = next((row["clip"] for row in rows if row["landmarks"] is None), None)
+        self.order = Order(pages, seed=seed, lanes=lanes, visits=visits)
+        self.pages, self.held = pages, {}
         self.seed, self.distance, self.gate = seed, distance, gate
-        self.augmentation, self.truth = augmentation, truth
-        self.strangers = strangers if len(people) > 1 else 0.0
+        self.augmentation, self.labelled, self.truth = augmentation, labelled, truth
+        self.strangers = 0.0 if self.order.alone else strangers
 
     def batch(
-        self, step: int, indices: Sequence[int], *, warps: bool = False, swaps: bool = False
+        self, step: int, lanes: Sequence[int], *, warps: bool = False, swaps: bool = False
     ) -> Batch:
-        """The items `indices` of the global batch of a step.
+        """`arrays` as tensors."""
+        return Batch.of(self.arrays(step, lanes, warps=warps, swaps=swaps))
+
+    def arrays(
+        self, step: int, lanes: Sequence[int], *, warps: bool = False, swaps: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Some items of the global batch of a step, by the names of `Batch`, frames uint8 NHWC.
 
         Args:
             step: of training.
-            indices: this worker's share.
+            lanes: this worker's share.
             warps: add exact warps, and with them strangers, where the data has them.
             swaps: add the driver's mouth on another person and that person's mouth on the driver.
 
@@ -109,45 +108,42 @@ class PairSampler:
         if swaps:
             self.check_swaps()
         warps = warps and self.truth is not None
-        items = [self._item(step, index, warps, swaps) for index in indices]
-        frames, strange, moves, truths = zip(*items, strict=True)
-        views = torch.from_numpy(np.stack(frames)).permute(1, 0, 4, 2, 3)
-        source, target, driver, *swapped = to_float(views)
-        lip, pose = swapped or (None, None)
-        flow, valid = (
-            (_stack(part) for part in zip(*truths, strict=True)) if warps else (None, None)
+        items = {lane: self.order(step, lane) for lane in lanes}
+        self._hold(
+            page
+            for lane, item in items.items()
+            for page in (item.page, item.companion)
+            if page == item.page or swaps or (warps and self._is_stranger(lane))
         )
-        return Batch(
-            source=source,
-            driver=driver,
-            target=target,
-            shows_target=~torch.tensor(strange),
-            moves=None if self.unmarked else torch.tensor(moves),
-            lip=lip,
-            pose=pose,
-            flow=flow,
-            valid=valid,
-        )
+        drawn = [self._pair(step, lane, item, warps, swaps) for lane, item in items.items()]
+        return {name: np.stack([pair[name] for pair in drawn]) for name in drawn[0]}
 
     def check_swaps(self) -> None:
         """Raise ValueError where mouths cannot be swapped: no landmarks, or nobody to swap with."""
         remedy = "leave phases that weigh l_fea out of train.variants"
-        if self.unmarked:
-            raise ValueError(f"clip {self.unmarked} has no landmarks to swap mouths by: {remedy}")
-        if len(self.people) == 1:
+        if not self.labelled:
+            raise ValueError(f"clips have no landmarks to swap mouths by: {remedy}")
+        if self.order.alone:
             raise ValueError(f"all clips are of one person, who cannot swap mouths: {remedy}")
 
-    def _item(self, step: int, index: int, warps: bool, swaps: bool) -> _Item:
-        rng = np.random.default_rng([self.seed, step, index])
-        owner = person = int(rng.integers(len(self.people)))
-        sessions = self.people[person]
-        source, driver = self._places(rng, sessions[rng.integers(len(sessions))])
-        if is_stranger := warps and self._is_stranger(index):
-            owner, driver = self._another(rng, person)
+    def _hold(self, wanted: Iterable[int]) -> None:
+        """Have the rows of these pages in memory, and of no others."""
+        wanted = set(wanted)
+        self.held = {page: rows for page, rows in self.held.items() if page in wanted}
+        self.held |= {page: read_page(self.pages[page]) for page in wanted - set(self.held)}
+
+    def _pair(
+        self, step: int, lane: int, item: Item, warps: bool, swaps: bool
+    ) -> dict[str, np.ndarray | bool]:
+        rng = np.random.default_rng([self.seed, item.epoch, lane, step])
+        source, driver = self._places(rng, item)
+        is_stranger = warps and self._is_stranger(lane)
+        if is_stranger:
+            driver = self._another(rng, item, source)
         frames = [_frame(source), _frame(driver)]
         if swaps:  # draws of its own: the pair stays the same without
-            partners = np.random.default_rng([self.seed, step, index, 1])
-            frames += self._swapped(partners, owner, driver, frames[1])
+            partners = np.random.default_rng([self.seed, item.epoch, lane, step, 1])
+            frames += self._swapped(partners, item, driver, frames[1])
         frames = np.stack(frames)
         truth = self.truth(source, driver) if warps else None
         if rng.random() < self.augmentation.flip:
@@ -156,32 +152,43 @@ class PairSampler:
         frames = _recolour(rng, frames, self.augmentation.colour)
         drivers = _disguise(rng, frames[1:], self.augmentation)
         frames = np.concatenate([frames[:2], drivers]).round().clip(0, 255).astype(np.uint8)
-        moves = None if self.unmarked else self._moves(source, driver, frames.shape[1])
-        return _Item(frames, is_stranger, moves, truth)
+        views = ("source", "target", "driver", *(("lip", "pose") if swaps else ()))
+        pair = dict(zip(views, frames, strict=True)) | {"shows_target": not is_stranger}
+        if self.labelled:
+            pair["moves"] = self._moves(source, driver, frames.shape[1])
+        if truth:
+            pair["flow"], pair["valid"] = truth
+        return pair
 
-    def _is_stranger(self, index: int) -> bool:
+    def _is_stranger(self, lane: int) -> bool:
         """Whether an item of the batch has another person as driver: spread evenly."""
-        return int((index + 1) * self.strangers) > int(index * self.strangers)
+        return int((lane + 1) * self.strangers) > int(lane * self.strangers)
 
-    def _places(self, rng: np.random.Generator, clips: list[Row]) -> tuple[Place, Place]:
-        source, driver = (clips[i] for i in rng.integers(len(clips), size=2))
-        if source is driver:
-            first, second = _two_frames(rng, source["frames"], self.distance)
-            return (source, first), (source, second)
-        return tuple((row, int(rng.integers(row["frames"]))) for row in (source, driver))
+    def _places(self, rng: np.random.Generator, item: Item) -> tuple[Place, Place]:
+        """Source and driver: the visited clip and one of its session in the page, or itself."""
+        page = self.held[item.page]
+        visited = page[item.row]
+        session = [row for row in page if _session(row) == _session(visited)]
+        other = session[rng.integers(len(session))]
+        if other is visited:
+            first, second = _two_frames(rng, visited["frames"], self.distance)
+            return (visited, first), (visited, second)
+        one, two = ((row, int(rng.integers(row["frames"]))) for row in (visited, other))
+        return (one, two) if rng.random() < 0.5 else (two, one)
 
-    def _another(self, rng: np.random.Generator, person: int) -> tuple[int, Place]:
-        """Another person, and a frame of theirs."""
-        other = int(person + rng.integers(1, len(self.people))) % len(self.people)
-        sessions = self.people[other]
-        return other, self._places(rng, sessions[rng.integers(len(sessions))])[0]
+    def _another(self, rng: np.random.Generator, item: Item, place: Place) -> Place:
+        """A frame of another person than the place shows."""
+        near = [row for page in sorted({item.page, item.companion}) for row in self.held[page]]
+        others = [row for row in near if row["person"] != place[0]["person"]]
+        row = others[rng.integers(len(others))]
+        return row, int(rng.integers(row["frames"]))
 
     def _swapped(
-        self, rng: np.random.Generator, owner: int, driver: Place, face: np.ndarray
+        self, rng: np.random.Generator, item: Item, driver: Place, face: np.ndarray
     ) -> list[UInt8[np.ndarray, "side side 3"]]:
         """Mouths swapped with a person who can: a mouth may lie outside its frame."""
         for _ in range(PARTNERS):
-            _, partner = self._another(rng, owner)
+            partner = self._another(rng, item, driver)
             try:
                 return _swap_mouths(driver, face, partner, _frame(partner))
             except ValueError as error:
@@ -191,6 +198,10 @@ class PairSampler:
     def _moves(self, source: Place, driver: Place, side: int) -> bool:
         apart = np.linalg.norm(_landmarks(source) - _landmarks(driver), axis=1).mean()
         return bool(apart > self.gate * side)
+
+
+def _session(row: Row) -> tuple[str, str]:
+    return row["person"], row["session"] or row["clip"]
 
 
 def _frame(place: Place) -> UInt8[np.ndarray, "side side 3"]:
@@ -213,10 +224,6 @@ def _swap_mouths(
     except ValueError as error:
         places = " and ".join(f"frame {i} of {row['clip']}" for row, i in (one, other))
         raise ValueError(f"{places}: {error}") from error
-
-
-def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(arrays))
 
 
 def _two_frames(rng: np.random.Generator, frames: int, distance: int) -> tuple[int, int]:

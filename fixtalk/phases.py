@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import nn
+
 from fixtalk.strict import STRICT
 
 BACKBONE = ("encoder", "lip_pose", "expression", "enhancement", "generator")
@@ -118,3 +120,22 @@ def parts_of(indicators: Iterable[str]) -> tuple[str, ...]:
 def terms_of(indicators: Iterable[str]) -> tuple[str, ...]:
     """Loss terms that exist in a model with these indicators."""
     return (*PICTURE_TERMS, *(term for name in indicators for term in INDICATOR_TERMS[name]))
+
+
+def parts(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """What a phase can train or freeze by name.
+
+    encoder, lip_pose (trunk, heads and bank), expression (head and bank), enhancement (the
+    generator's expression blocks), generator, emi, edi.
+    """
+    found: dict[str, list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        found.setdefault(_part_of(name), []).append(weight)
+    return found
+
+
+def _part_of(name: str) -> str:
+    part, *inner = name.removeprefix("backbone.").split(".")
+    if part == "decoupling":
+        return "expression" if inner[0].startswith("expression") else "lip_pose"
+    return "enhancement" if "enhance" in inner else part

@@ -1,8 +1,11 @@
 """Batch of source and driver frames → everything the losses look at, in one forward pass."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import repeat
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,10 +32,35 @@ class Batch:
     flow: Float[Tensor, "batch h w 2"] | None = None  # exact warp of source onto driver
     valid: Bool[Tensor, "batch h w"] | None = None  # where that warp exists
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], device: torch.device | None = None) -> "Batch":
+        """What `PairSampler.arrays` gives, on a device: pixels travel there as bytes.
+
+        Args:
+            arrays: by field; frames uint8 (batch, h, w, 3), all else as the field is.
+            device: None for the CPU.
+        """
+        from fixtalk.media import to_float  # needs PyAV, which the training step does without
+
+        moved = {
+            name: torch.from_numpy(array).to(device, non_blocking=True)
+            for name, array in arrays.items()
+        }
+        return cls(**{
+            name: to_float(tensor.permute(0, 3, 1, 2)) if tensor.dtype == torch.uint8 else tensor
+            for name, tensor in moved.items()
+        })  # fmt: skip
+
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
         tensors = (getattr(self, field.name) for field in fields(self))
         return Batch(*(t if t is None else t.to(device, non_blocking=True) for t in tensors))
+
+    def split(self, count: int) -> list["Batch"]:
+        """Microbatches of `count` items in order; the last one holds what is left."""
+        tensors = (getattr(self, field.name) for field in fields(self))
+        parts = (repeat(None) if t is None else t.split(count) for t in tensors)
+        return [Batch(*part) for part in zip(*parts, strict=False)]
 
 
 class Pass(NamedTuple):

@@ -1,22 +1,33 @@
 """Batches of frame pairs → a trained model: one step of a phase, device-agnostic, torch only."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from fixtalk import losses
 from fixtalk.discriminator import Discriminator
 from fixtalk.model import FixTalk, ModelConfig
-from fixtalk.phases import Phase, Stretch, stretch_at, taught_share
+from fixtalk.phases import Phase, Stretch, parts, stretch_at, taught_share
 from fixtalk.reenactment import Batch, Pass, Reenactment
 
 PENALTY_EVERY = 16  # discriminator steps between two R1 terms (StyleGAN2's lazy regularisation)
 FEATURES = 0.1  # weight of the discriminator's features in L_per, where no VGG is at hand
 
 Look = Callable[[Tensor], list[Tensor]]
+
+
+class Microbatch(NamedTuple):
+    """Items that are computed at once, and what their mean counts in the whole batch's."""
+
+    batch: Batch
+    weight: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +64,18 @@ class TrainState:
             optimiser.load_state_dict(optimiser.state_dict())  # moves tensors to their weights
 
     def state_dict(self) -> dict:
-        """All tensors and the step, ready for `torch.save`."""
-        return {name: getattr(self, name).state_dict() for name in _SAVED} | {"step": self.step}
+        """All that is needed to go on, ready for `torch.save`.
+
+        The step stands for the phase and the place in the data: both are functions of it.
+        """
+        position = {"step": self.step, "random": torch.get_rng_state()}
+        return {name: getattr(self, name).state_dict() for name in _SAVED} | position
 
     def load_state_dict(self, saved: dict) -> None:
         """Continue exactly where `state_dict` was taken."""
         for name in _SAVED:
             getattr(self, name).load_state_dict(saved[name])
+        torch.set_rng_state(saved["random"])
         self.step, self.entered = saved["step"], None
 
 
@@ -81,33 +97,18 @@ def start(config: ModelConfig, betas: tuple[float, float], seed: int) -> TrainSt
     )
 
 
-def parts(model: FixTalk) -> dict[str, list[nn.Parameter]]:
-    """What a phase can train or freeze by name.
-
-    encoder, lip_pose (trunk, heads and bank), expression (head and bank), enhancement (the
-    generator's expression blocks), generator, emi, edi.
-    """
-    found: dict[str, list[nn.Parameter]] = {}
-    for name, weight in model.named_parameters():
-        found.setdefault(_part_of(name), []).append(weight)
-    return found
-
-
-def _part_of(name: str) -> str:
-    part, *inner = name.removeprefix("backbone.").split(".")
-    if part == "decoupling":
-        return "expression" if inner[0].startswith("expression") else "lip_pose"
-    return "enhancement" if "enhance" in inner else part
-
-
 def train_step(
-    state: TrainState, batch: Batch, schedule: list[Stretch], method: Method
+    state: TrainState, share: Sequence[Microbatch], schedule: list[Stretch], method: Method
 ) -> dict[str, float]:
     """One optimiser step of each network; the value of every loss term.
 
+    Gradients are summed over the share, and averaged over workers where `state.wrap` does that.
+    What a loss compares across items it compares within one microbatch, so that the step does
+    not depend on how many workers share the batch.
+
     Args:
         state: changed in place.
-        batch: this worker's share.
+        share: this worker's microbatches.
         schedule: all of it; the state's step picks the phase.
         method: what does not change with the phase.
 
@@ -119,25 +120,38 @@ def train_step(
     if state.entered != stretch.name:
         _enter(state, stretch)
     _set_learning_rates(state, phase, done)
-    taught = taught_share(done)
-    with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=method.bfloat16):
-        seen = state.wrapped_model(batch, phase, _taught(taught, state.step, batch))
-        state.discriminator.requires_grad_(False)
-        terms = dict(_terms(state, phase, batch, seen, method))
-    total = torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()
-    values = {name: float(term.detach()) for name, term in terms.items()} | seen.facts()
-    if not torch.isfinite(total):
-        raise FloatingPointError(f"step {state.step}, phase {stretch.name}: losses {values}")
+    values: Counter = Counter()
+    pictures = []
     state.optimiser.zero_grad(set_to_none=True)
-    total.backward()
+    for batch, weight in _accumulating(state.wrapped_model, share):
+        taught = _taught(taught_share(done), state.step, batch)
+        with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=method.bfloat16):
+            seen = state.wrapped_model(batch, phase, taught)
+            state.discriminator.requires_grad_(False)
+            terms = dict(_terms(state, phase, batch, seen, method))
+        total = torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()
+        told = {name: float(term.detach()) for name, term in terms.items()} | seen.facts()
+        if not torch.isfinite(total):
+            raise FloatingPointError(f"step {state.step}, phase {stretch.name}: losses {told}")
+        (weight * total).backward()
+        values.update({name: weight * value for name, value in told.items()})
+        if phase.discriminator:
+            shown = batch.shows_target
+            pictures.append(((batch.target[shown], seen.frames[shown].detach()), weight))
     state.optimiser.step()
     if phase.discriminator:
-        shown = batch.shows_target
-        real, made = batch.target[shown], seen.frames[shown].detach()
-        values |= _discriminator_step(state, phase, real, made, method.bfloat16)
+        values.update(_discriminator_step(state, phase, pictures, method.bfloat16))
     state.step += 1
     _update_average(state, min(method.decay, (1 + state.step) / (10 + state.step)))
-    return values
+    return dict(values)
+
+
+def _accumulating(network: nn.Module, share: Sequence[tuple[Any, float]]) -> Iterator:
+    """The share item by item; workers exchange gradients with the last one only."""
+    for place, item in enumerate(share, start=1):
+        waits = place < len(share) and isinstance(network, DistributedDataParallel)
+        with network.no_sync() if waits else nullcontext():
+            yield item
 
 
 def _enter(state: TrainState, stretch: Stretch) -> None:
@@ -236,24 +250,29 @@ def _look(state: TrainState, phase: Phase, method: Method) -> Look:
 
 
 def _discriminator_step(
-    state: TrainState, phase: Phase, real: Tensor, fake: Tensor, bfloat16: bool
-) -> dict[str, float]:
-    """One step of the discriminator, with R1 every 16th."""
+    state: TrainState,
+    phase: Phase,
+    share: Sequence[tuple[tuple[Tensor, Tensor], float]],
+    bfloat16: bool,
+) -> Counter:
+    """One step of the discriminator on real and made frames, with R1 every 16th."""
     state.discriminator.requires_grad_(True)
     penalise = phase.discriminator.r1 > 0 and state.step % PENALTY_EVERY == 0
-    real = real.detach().requires_grad_(penalise)
-    # R1 differentiates twice, which bfloat16 convolutions do not survive
-    with torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16 and not penalise):
-        logits = state.wrapped_discriminator(torch.cat([real, fake]), sets=2)
-    real_logits, fake_logits = logits.chunk(2)
-    loss = losses.discrimination(real_logits, fake_logits)
-    values = {"discrimination": float(loss.detach())}
-    if penalise:
-        penalty = losses.gradient_penalty(real, real_logits)
-        values["gradient_penalty"] = float(penalty.detach())
-        loss = loss + phase.discriminator.r1 / 2 * PENALTY_EVERY * penalty
+    values: Counter = Counter()
     state.discriminator_optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    for (real, made), weight in _accumulating(state.wrapped_discriminator, share):
+        real = real.detach().requires_grad_(penalise)
+        # R1 differentiates twice, which bfloat16 convolutions do not survive
+        with torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16 and not penalise):
+            logits = state.wrapped_discriminator(torch.cat([real, made]), sets=2)
+        real_logits, made_logits = logits.chunk(2)
+        loss = losses.discrimination(real_logits, made_logits)
+        values["discrimination"] += weight * float(loss.detach())
+        if penalise:
+            penalty = losses.gradient_penalty(real, real_logits)
+            values["gradient_penalty"] += weight * float(penalty.detach())
+            loss = loss + phase.discriminator.r1 / 2 * PENALTY_EVERY * penalty
+        (weight * loss).backward()
     state.discriminator_optimiser.step()
     return values
 

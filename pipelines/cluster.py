@@ -1,15 +1,13 @@
-"""Work items → results in order on all cores; and the Ray session that training runs in."""
+"""Work items → results in order, on all cores or on all nodes of a Ray session."""
 
 import os
-import shutil
-import signal
-from collections import deque
+import pickle
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import NamedTuple, TypeVar
+
+import psutil
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -17,27 +15,43 @@ Result = TypeVar("Result")
 QUIET = {
     "OMP_NUM_THREADS": "1",  # two threads on busy cores stall: measured up to 38 times slower
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # warns of constructor arguments of Ray Data's own actors
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_AUTH_MODE": "disabled",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
-# Without this Ray replaces a node address of 127.0.0.1 by the machine's outer one.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-OBJECT_STORE_BYTES = 256 * 2**20
-RESTARTS = 3  # of the worker group on a cluster, each from its last checkpoint
+LOOPBACK = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else 127.0.0.1 becomes the outer address
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "GLOO_SOCKET_IFNAME": "lo",
+}
+SHARED_MEMORY = 2 * 2**30  # bytes of the object store at most
+CPUS_PER_WORKER = 2  # one computes, the other reads and decodes for it
+
+
+class Cluster(NamedTuple):
+    """What a Ray session offers."""
+
+    cpus: int
+    gpus: int
+    nodes: int
+
+    def workers(self, on_gpu: bool) -> int:
+        """One per GPU, or one per CPUS_PER_WORKER; FIXTALK_WORKERS lowers that."""
+        most = self.gpus if on_gpu else max(1, self.cpus // CPUS_PER_WORKER)
+        return min(most, wished_workers() or most)
 
 
 def cores() -> int:
     """Cores this process may use; FIXTALK_WORKERS lowers it."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(usable or 1, _wish() or usable or 1)
+    usable = len(psutil.Process().cpu_affinity()) if psutil.LINUX else psutil.cpu_count()
+    return min(usable, wished_workers() or usable)
 
 
-def _wish() -> int | None:
+def wished_workers() -> int | None:
     """FIXTALK_WORKERS, where it is set."""
     text = os.environ.get("FIXTALK_WORKERS", "")
     if not text:
@@ -47,120 +61,136 @@ def _wish() -> int | None:
     return int(text)
 
 
+@contextmanager
+def ray_session() -> Iterator[Cluster]:
+    """Join RAY_ADDRESS, or start a session on this machine that listens on loopback only."""
+    address = os.environ.get("RAY_ADDRESS")
+    is_loopback = not address or address.startswith("127.")
+    for name, value in (QUIET | (LOOPBACK if is_loopback else {})).items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    quiet = {"log_to_driver": False, "logging_level": "error"}
+    if address:
+        ray.init(**quiet)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=CPUS_PER_WORKER * cores(),
+            include_dashboard=False,
+            object_store_memory=min(SHARED_MEMORY, psutil.virtual_memory().available // 4),
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+    try:
+        found = ray.cluster_resources()
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        yield Cluster(int(found.get("CPU", 1)), int(found.get("GPU", 0)), nodes)
+    finally:
+        ray.shutdown()
+
+
 def map_parallel(
-    function: Callable[[Item], Result], items: Sequence[Item], description: str
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    description: str,
+    on_gpu: bool = False,
 ) -> Iterator[Result]:
-    """Results of `function` in the order of `items`, computed in one process per core.
+    """Results of `function` in the order of `items`, from a pool of Ray actors.
 
-    One worker needs no process of its own: it runs here.
+    What the function caches, such as a model, is loaded once an actor. One worker on one machine
+    needs no session: it runs here.
 
-    The first exception of an item ends the map: what has not started is cancelled. Workers end
-    with this process, even if it is killed: a run that resumes never races with them.
+    The first exception of an item ends the map. A killed actor is replaced and its items are
+    done again. Actors end with this process, even if it is killed: a run that resumes never
+    races with them.
 
     Args:
-        function: importable by name (it is sent to fresh processes).
-        items: picklable work.
+        function: importable by name.
+        items: picklable work; paths are relative to the current folder, which all nodes see.
         description: word shown before the progress bar.
+        on_gpu: give each actor a GPU, where there are any.
     """
     from rich.progress import track
 
     if not items:
         return
-    os.environ["OMP_NUM_THREADS"] = "1"
-    workers = min(cores(), len(items))
-    if workers == 1:
+    if not os.environ.get("RAY_ADDRESS") and min(cores(), len(items)) == 1:
+        os.environ["OMP_NUM_THREADS"] = "1"
         yield from track(map(function, items), description=description, total=len(items))
         return
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
-    )
-    try:
-        futures = deque(pool.submit(function, item) for item in items)
-        for _ in track(range(len(items)), description=description):
-            yield futures.popleft().result()  # a result is not kept once it is handed on
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with ray_session() as session:
+        gpus = int(on_gpu and session.gpus > 0)
+        workers = min(session.workers(bool(gpus)), len(items))
+        # the stream ends before the session, whatever happens: else both wait for each other
+        with closing(_stream(function, items, workers, gpus)) as outcomes:
+            for outcome in track(outcomes, description=description, total=len(items)):
+                if isinstance(outcome, _Failure):
+                    raise outcome.error
+                yield outcome
 
 
-def _end_with_parent() -> None:
-    Thread(target=_await_parent, daemon=True).start()
+class _Failure(NamedTuple):
+    error: Exception
 
 
-def _await_parent() -> None:
-    parent_process().join()
-    os._exit(1)
+class _Actor:
+    """Calls the function on one pickled item after the other."""
+
+    def __init__(self, function: Callable[[Item], Result], folder: Path) -> None:
+        enter(folder)
+        self.function = function
+
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        from ray import cloudpickle
+
+        try:
+            outcome = self.function(pickle.loads(row["item"]))
+        except Exception as error:
+            outcome = _Failure(error)
+        return {"outcome": cloudpickle.dumps(outcome)}
 
 
-class Cluster(NamedTuple):
-    """What a Ray session offers to training."""
-
-    workers: int
-    has_gpu: bool
-    is_local: bool  # started here, to end with this process
-
-
-def start_ray() -> Cluster:
-    """Join RAY_ADDRESS, or start a session on this machine that listens on loopback only.
-
-    One worker per GPU, or one per core where there is none; FIXTALK_WORKERS lowers that.
-    """
-    is_local = not os.environ.get("RAY_ADDRESS")
-    for name, value in (QUIET | (LOOPBACK if is_local else {})).items():
-        os.environ.setdefault(name, value)
+def _stream(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, gpus: int
+) -> Iterator[Result | _Failure]:
     import ray
+    from ray import cloudpickle
 
-    if is_local:
-        ray.init(
-            address="local",
-            num_cpus=cores(),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level="warning",
-            _node_ip_address="127.0.0.1",
+    quiet_data()
+    rows = [{"item": cloudpickle.dumps(item)} for item in items]
+    outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        _Actor,
+        fn_constructor_args=(function, Path.cwd()),
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_cpus=1,
+        num_gpus=gpus or None,
+    )
+    for row in outcomes.iter_rows():
+        yield pickle.loads(row["outcome"])
+
+
+def quiet_data() -> None:
+    """Let Ray Data keep the order of what it is given, and be quiet about it."""
+    import logging
+
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+def enter(folder: Path) -> None:
+    """Work in the folder that the driver works in.
+
+    Raises:
+        FileNotFoundError: this node does not see it; names the node and the remedy.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not seen by node {os.uname().nodename}: put the project on storage that "
+            "all nodes share, under one path (docs/cluster.md)"
         )
-    else:
-        ray.init(log_to_driver=False, logging_level="warning")
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    workers = gpus or max(1, int(resources.get("CPU", 1)))
-    return Cluster(min(workers, _wish() or workers), gpus > 0, is_local)
-
-
-def run_workers(work: Callable[[Item], None], job: Item, store: Path, shares: int) -> None:
-    """Run `work(job)` in a group of Ray Train workers until all have returned.
-
-    Args:
-        work: what each of them does; it goes on from what lies in `store`.
-        job: sent to each of them.
-        store: folder that all nodes see.
-        shares: number that the workers must divide, such as the size of a batch.
-    """
-    session = start_ray()
-    import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    workers = max(n for n in range(1, session.workers + 1) if shares % n == 0)
-    interrupt = signal.getsignal(signal.SIGINT)
-    # the state lies in the store, so Ray has nothing to resume: a half-written snapshot of a
-    # killed session would only stop the next one
-    shutil.rmtree(store / "ray", ignore_errors=True)
-    trainer = TorchTrainer(
-        lambda loop: work(loop["job"]),
-        train_loop_config={"job": job},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=session.has_gpu),
-        torch_config=TorchConfig(backend="nccl" if session.has_gpu else "gloo"),
-        run_config=RunConfig(
-            name="ray",
-            storage_path=str(store),
-            failure_config=FailureConfig(max_failures=0 if session.is_local else RESTARTS),
-        ),
-    )
-    try:
-        trainer.fit()
-    except SystemExit:  # Ray's own Ctrl-C handler leaves with 0, as if all were done
-        raise KeyboardInterrupt from None
-    finally:
-        signal.signal(signal.SIGINT, interrupt)
-        ray.shutdown()
+    os.chdir(folder)

@@ -290,11 +290,11 @@ def _require_coverage(coverage: dict[str, Any], minimum: float, clips: Path) -> 
         return
     report.write_text(json.dumps(coverage, indent=1) + "\n", encoding="utf-8")
     lines = [f"  {one['clip']}: {one['reason']} ({one['detail']})" for one in coverage["dropped"]]
-    raise CropError(
-        f"{coverage['usable']} of {coverage['videos']} videos usable, crop.min_coverage is "
-        f"{minimum}; all reasons are in {report}:\n" + "\n".join(lines[:20])
-    )
+    found = f"{coverage['usable']} of {coverage['videos']} videos usable, crop.min_coverage is"
+    raise CropError("\n".join([f"{found} {minimum}; all reasons are in {report}:", *lines[:20]]))
 
 
 if __name__ == "__main__":
+    from pipelines.crop import CropConfig, crop  # by the name that workers know
+
     crop(load_config(CropConfig, "crop"), *map(Path, sys.argv[1:]))

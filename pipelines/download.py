@@ -294,4 +294,6 @@ def _sha256(path: Path) -> str:
 
 
 if __name__ == "__main__":
+    from pipelines.download import DownloadConfig, download  # by the name that workers know
+
     download(load_config(DownloadConfig, "download"), sys.argv[1], Path(sys.argv[2]))

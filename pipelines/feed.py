@@ -1,92 +1,181 @@
-"""Clips → the pairs that training and validation are fed with."""
+"""Clips → the pairs that training and validation are fed with, decoded ahead by Ray Data."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fixtalk.dataset import read_clips
+import numpy as np
+
 from fixtalk.media import probe
-from fixtalk.pairs import Augmentation, PairSampler, Place, Row, Truth, WarpTruth
+from fixtalk.pages import Page, find_pages, missing_labels, read_page
+from fixtalk.pairs import Augmentation, PairSampler, Place, Truth, WarpTruth
+from fixtalk.phases import Stretch, stretch_at
 
 if TYPE_CHECKING:
     from fixtalk.reenactment import Batch
     from pipelines.train import TrainConfig
 
 VALIDATION_PAIRS = 32
+SPAN = 16  # steps that are decoded in one go
+EXACT = ("identity_seed", "arkit", "pose", "box", "camera")  # what an exact warp is made from
 
 
-def split_people(config: "TrainConfig", clips: Path) -> tuple[list[Row], list[Row]]:
-    """Training rows, and the rows of the people that validate.
+@dataclass(frozen=True)
+class Corpus:
+    """Pages that train and pages that validate, and how many of their clips lack a label."""
+
+    training: list[Page]
+    validation: list[Page]
+    missing: dict[str, int]  # label → training clips without it
+
+    @property
+    def clips(self) -> int:
+        """Number of training clips."""
+        return sum(len(page.rows) for page in self.training)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the labels make possible, or why not: exact warps, and the gate of L_dis."""
+        without = max(self.missing[name] for name in EXACT)
+        pointless = self.missing["landmarks"]
+        return {
+            "warp_truth": f"off: {without} of {self.clips} clips have no exact labels"
+            if without
+            else "on",
+            "motion_gate": f"off: {pointless} of {self.clips} clips have no landmarks"
+            if pointless
+            else "on",
+        }
+
+
+def find_corpus(config: "TrainConfig", clips: Path) -> Corpus:
+    """Pages of the training split, the first few people kept for validation.
 
     Raises:
         ValueError: clips of another resolution than the model, or too few people.
     """
-    rows = read_clips(clips, "train")
-    if not rows:
+    pages = find_pages(clips, "train")
+    if not pages:
         raise ValueError(f"{clips}: no clip of split 'train'; train.dataset={config.dataset!r}")
-    side, wanted = probe(rows[0]["video"]).width, config.model.resolution
+    side, wanted = probe(read_page(pages[0])[0]["video"]).width, config.model.resolution
     if side != wanted:
         raise ValueError(
             f"{clips} holds {side} px clips, train.model.resolution is {wanted}: "
             "set it equal to crop.resolution"
         )
-    people = sorted({row["person"] for row in rows})
+    people = sorted({person for page in pages for person in page.people})
     if len(people) - config.validation_people < 2:
         raise ValueError(
             f"{clips}: {len(people)} people to train on, {config.validation_people} of them for "
             "validation (train.validation_people): at least 2 must remain"
         )
-    kept = set(people[config.validation_people :])
-    training = [row for row in rows if row["person"] in kept]
-    return training, [row for row in rows if row["person"] not in kept]
+    kept_back = set(people[: config.validation_people])
+    training = find_pages(clips, "train", lambda person: person not in kept_back)
+    validation = find_pages(clips, "train", kept_back.__contains__)
+    return Corpus(training, validation, missing_labels(training, ("landmarks", *EXACT)))
 
 
-def training_pairs(config: "TrainConfig", rows: list[Row]) -> PairSampler:
-    """Pairs of the rows, with exact warps where the data knows them."""
-    truth = _exact_warp(config.model.resolution) if not _without_warp(rows) else None
+def training_pairs(config: "TrainConfig", corpus: Corpus) -> PairSampler:
+    """Pairs of the corpus, with exact warps where the data knows them."""
+    is_exact = not any(corpus.missing[name] for name in EXACT)
     return PairSampler(
-        rows,
+        corpus.training,
         seed=config.seed,
+        lanes=config.batch,
+        visits=config.pairs_per_visit,
         distance=config.distance,
         gate=config.motion_gate,
         augmentation=config.augmentation,
         strangers=config.strangers,
-        truth=truth,
+        truth=_exact_warp(config.model.resolution) if is_exact else None,
+        labelled=not corpus.missing["landmarks"],
     )
 
 
-def validation_pairs(config: "TrainConfig", rows: list[Row]) -> "Batch | None":
+def validation_pairs(config: "TrainConfig", corpus: Corpus) -> "Batch | None":
     """Fixed pairs of people left out of training, as they are."""
-    if not rows:
+    if not corpus.validation:
         return None
     plain = Augmentation(flip=0.0, colour=0.0, driver_colour=0.0, driver_stretch=0.0)
     sampler = PairSampler(
-        rows,
+        corpus.validation,
         seed=config.seed,
+        lanes=VALIDATION_PAIRS,
+        visits=config.pairs_per_visit,
         distance=config.distance,
         gate=config.motion_gate,
         augmentation=plain,
+        labelled=False,
     )
     return sampler.batch(0, range(VALIDATION_PAIRS))
 
 
-def label_tags(rows: list[Row]) -> dict[str, str]:
-    """What the rows' labels make possible, or why not: exact warps, and the gate of L_dis."""
-    without = _without_warp(rows)
-    pointless = sum(row["landmarks"] is None for row in rows)
-    return {
-        "warp_truth": f"off: {without} of {len(rows)} clips have no exact labels"
-        if without
-        else "on",
-        "motion_gate": f"off: {pointless} of {len(rows)} clips have no landmarks"
-        if pointless
-        else "on",
-    }
+def share_of(rank: int, workers: int, microbatches: int) -> list[tuple[int, float]]:
+    """Microbatches of one worker, and what their means count.
+
+    The mean over workers of the weighted sums is the mean over all microbatches. Where they
+    cannot be dealt out evenly, some workers do one that counts nothing: all must take part in
+    each exchange of gradients.
+    """
+    rounds = -(-microbatches // workers)
+    places = (rank + turn * workers for turn in range(rounds))
+    weight = workers / microbatches
+    return [(p, weight) if p < microbatches else (p % microbatches, 0.0) for p in places]
 
 
-def _without_warp(rows: list[Row]) -> int:
-    needed = ("identity_seed", "arkit", "pose", "box", "camera")
-    return sum(any(row[name] is None for name in needed) for row in rows)
+class Reader:
+    """Decodes the pairs of a worker's share: an actor of Ray Data, or called in place."""
+
+    def __init__(self, config: "TrainConfig", corpus: Corpus, schedule: list[Stretch]) -> None:
+        self.schedule = schedule
+        self.sampler = training_pairs(config, corpus)
+
+    def pairs(self, step: int, lanes: list[int]) -> dict[str, np.ndarray]:
+        """Arrays of the share's items at a step, as its phase needs them."""
+        phase = stretch_at(self.schedule, step)[0].phase
+        return self.sampler.arrays(
+            step, lanes, warps=phase.weighs("warp_truth"), swaps=phase.swaps_mouths
+        )
+
+    def __call__(self, spans: dict[str, np.ndarray]) -> Iterator[dict[str, list]]:
+        """Steps of a span; phases differ in their arrays, so these travel as bytes."""
+        from safetensors.numpy import save
+
+        lanes = spans["lanes"][0].tolist()
+        for step in range(int(spans["first"][0]), int(spans["end"][0])):
+            yield {"step": [step], "pairs": [save(self.pairs(step, lanes))]}
+
+
+def stream(
+    config: "TrainConfig", corpus: Corpus, schedule: list[Stretch], first: int, lanes: list[int]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Pairs of a worker's lanes from step `first` to the end, read and decoded ahead."""
+    import ray
+    from safetensors.numpy import load
+
+    from pipelines.cluster import quiet_data
+
+    quiet_data()
+    last = sum(stretch.steps for stretch in schedule)
+    spans = [
+        {"first": step, "end": min(step + SPAN, last), "lanes": lanes}
+        for step in range(first, last, SPAN)
+    ]
+    steps = ray.data.from_items(spans, override_num_blocks=len(spans)).map_batches(
+        Reader,
+        fn_constructor_args=(config, corpus, schedule),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=1),
+        num_cpus=0,  # one of those that the worker has reserved
+    )
+    batches = steps.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=2)
+    for step, batch in zip(range(first, last), batches, strict=True):
+        found = batch["step"][0].as_py()
+        if found != step:
+            raise RuntimeError(f"the stream of pairs gave step {found} instead of {step}")
+        yield load(batch["pairs"][0].as_py())
 
 
 def _exact_warp(resolution: int) -> WarpTruth:

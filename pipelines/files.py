@@ -1,6 +1,10 @@
-"""Text and tables → files that are there whole or not at all."""
+"""Text and tables → files that are there whole or not at all; and folders of one writer."""
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,3 +39,24 @@ def read_table(path: Path) -> tuple["DataFrame", dict[str, Any]]:
 
     table = pq.read_table(path)
     return table.to_pandas(), json.loads(table.schema.metadata[FACTS])
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made if missing; death frees it.
+
+    Raises:
+        BlockingIOError: another process works there; names it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise BlockingIOError(f"{folder}: process {holder} works there; wait for it") from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()} on {os.uname().nodename}\n")
+        lock.flush()
+        yield

@@ -72,7 +72,7 @@ def generate(config: GenerateConfig, clips: Path, model: Path, videos: Path) -> 
         for pair in pairs
     ]  # fmt: skip
     missing = [job for job in jobs if not job.video.exists()]
-    for _ in map_parallel(_make, missing, f"generate {model.name}"):
+    for _ in map_parallel(_make, missing, f"generate {model.name}", on_gpu=True):
         pass
     system = {
         "system": model.name,
@@ -222,4 +222,6 @@ def _as_csv(pairs: Iterable[Pair]) -> str:
 
 
 if __name__ == "__main__":
+    from pipelines.generate import GenerateConfig, generate  # by the name that workers know
+
     generate(load_config(GenerateConfig, "generate"), *map(Path, sys.argv[1:]))

@@ -286,4 +286,6 @@ def _log(report: Mapping[str, Any], out: Path) -> None:
 
 
 if __name__ == "__main__":
+    from pipelines.localise import LocaliseConfig, localise  # by the name that workers know
+
     localise(load_config(LocaliseConfig, "localise"), *map(Path, sys.argv[1:]))

@@ -1,58 +1,76 @@
-"""Training steps → curves, sample grids and a progress bar."""
+"""Training steps → journals that workers write, and a driver that shows and mirrors them."""
 
 import json
+import logging
+import shutil
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fixtalk.training import Batch, TrainState
-from pipelines import tracking
 from pipelines.files import write_text
+from pipelines.journal import append_row, read_rows
+from pipelines.run import Run
 
 HISTORY = "history.jsonl"
+SAMPLES = "samples"  # folder of grids
+MIRRORED = "mirrored.json"  # how much of the journals the tracking server or its backlog has
 LOG_EVERY = 10  # steps between two points of the curves
+SECONDS_PER_LOOK = 10.0  # between two looks at a node
 GRID_ROWS = 6  # pairs on a sample grid
+GPU_FACTS = {  # of nvidia-smi: name of the curve, and what turns it into its unit
+    "utilization.gpu": ("utilization_percentage", 1.0),
+    "memory.used": ("memory_usage_megabytes", 2**20 / 1e6),
+    "power.draw": ("power_usage_watts", 1.0),
+}
+
+
+class _Journal:
+    """Rows of increasing steps, each once, even if a restart goes through its steps again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last = max((row["step"] for row in read_rows(path)[0]), default=0)
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        append_row(self.path, {"step": step, "time": int(time.time() * 1000), **values})
+        self.last = step
 
 
 class Monitor:
     """Eyes of rank 0: curves, sample grids and validation, each step logged once.
 
     Args:
-        history: file of the logged steps; a row with `dropped` tells how many log calls did not
-            reach MLflow since the row before.
-        run: where the curves and grids go.
+        folder: of the training; gets `history.jsonl` and `samples/<step>.png`.
         pairs: of people left out of training; None for no sample grids.
         sample_every: steps between two sample grids.
         steps: of the whole schedule; the last one is always logged and sampled.
     """
 
-    def __init__(
-        self, history: Path, run: tracking.Run, pairs: Batch | None, sample_every: int, steps: int
-    ) -> None:
-        self.history, self.run, self.pairs = history, run, pairs
+    def __init__(self, folder: Path, pairs: Batch | None, sample_every: int, steps: int) -> None:
+        self.journal, self.samples, self.pairs = _Journal(folder / HISTORY), folder / SAMPLES, pairs
         self.sample_every, self.steps = sample_every, steps
-        self.dropped = run.health.dropped
-        rows = _rows(history)  # a killed process may have left half a line: write the others anew
-        write_text(history, "".join(json.dumps(row) + "\n" for row in rows))
-        self.logged = max((row["step"] for row in rows), default=0)
 
-    def look(self, state: TrainState, values: dict[str, float]) -> None:
-        """Log the step, where it is due and was not logged before a restart."""
+    def look(self, state: TrainState, values: dict[str, float]) -> dict[str, float]:
+        """Log the step, where it is due and was not logged before a restart.
+
+        Returns:
+            What was logged: the values, and those of the validation where a grid is due.
+        """
         step = state.step
         is_sampled = step % self.sample_every == 0 or step == self.steps
-        if step <= self.logged or not (is_sampled or step % LOG_EVERY == 0):
-            return
+        if step <= self.journal.last or not (is_sampled or step % LOG_EVERY == 0):
+            return {}
         if self.pairs is not None and is_sampled:
-            values = values | self._validate(state, step)
-        self.run.log_metrics({f"train.{name}": value for name, value in values.items()}, step)
-        lost, self.dropped = self.run.health.dropped - self.dropped, self.run.health.dropped
-        row = {"step": step, **values} | ({"dropped": lost} if lost else {})
-        with self.history.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            values = values | self._validate(state)
+        self.journal.add(step, values)
+        return values
 
-    def _validate(self, state: TrainState, step: int) -> dict[str, float]:
+    def _validate(self, state: TrainState) -> dict[str, float]:
         """PSNR of the averaged model on people left out, and a grid of them."""
         import torch
 
@@ -66,17 +84,77 @@ class Monitor:
             fake = state.average.animate(source, state.average.motion(pairs.driver))
         columns = [pairs.source[:GRID_ROWS], pairs.driver[:GRID_ROWS], fake[:GRID_ROWS]]
         grid = torch.cat([torch.cat(list(c), 1) for c in columns], 2)
-        self.run.log_image(to_uint8(grid).permute(1, 2, 0).cpu().numpy(), "samples", step)
+        self._save(to_uint8(grid).permute(1, 2, 0).cpu().numpy(), state.step)
         return {
             "validation_psnr": _psnr(fake, pairs.target),
             "validation_psnr_copy": _psnr(pairs.source, pairs.target),
         }
 
+    def _save(self, grid: Any, step: int) -> None:
+        from PIL import Image
 
-def _rows(history: Path) -> list[dict[str, float]]:
-    """Logged steps; a line that a killed process left half-written does not count."""
-    lines = history.read_text(encoding="utf-8").split("\n")[:-1] if history.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+        self.samples.mkdir(exist_ok=True)
+        path = self.samples / f"{step:08d}.png"
+        temporary = path.with_name(f".{path.name}")
+        Image.fromarray(grid).save(temporary)
+        temporary.replace(path)
+
+
+class NodeMonitor:
+    """Eyes of each node's first worker: what the machine does, under MLflow's names.
+
+    Args:
+        folder: of the training; gets `system-<node>.jsonl`. Its disk is the one watched.
+        node: number of the node.
+    """
+
+    def __init__(self, folder: Path, node: int) -> None:
+        import psutil
+        import torch
+
+        self.folder, self.journal = folder, _Journal(folder / f"system-{node}.jsonl")
+        self.has_gpu, self.looked = torch.cuda.is_available(), -SECONDS_PER_LOOK
+        psutil.cpu_percent()  # it tells the mean since the call before
+
+    def look(self, step: int) -> None:
+        """Log the node, unless it was looked at a moment ago."""
+        import psutil
+
+        now = time.monotonic()
+        if step <= self.journal.last or now - self.looked < SECONDS_PER_LOOK:
+            return
+        self.looked, memory = now, psutil.virtual_memory()
+        self.journal.add(
+            step,
+            {
+                "cpu_utilization_percentage": psutil.cpu_percent(),
+                "system_memory_usage_megabytes": memory.used / 1e6,
+                "system_memory_usage_percentage": memory.percent,
+                "disk_available_megabytes": shutil.disk_usage(self.folder).free / 1e6,
+                **(self._gpus() if self.has_gpu else {}),
+            },
+        )
+
+    def _gpus(self) -> dict[str, float]:
+        command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FACTS)}"]
+        command.append("--format=csv,noheader,nounits")
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.has_gpu = False
+            logging.getLogger("fixtalk.monitor").warning("no curves of the GPUs: %s", error)
+            return {}
+        return gpu_values(done.stdout)
+
+
+def gpu_values(table: str) -> dict[str, float]:
+    """Curves from nvidia-smi's table, a line a GPU; what a GPU does not tell is left out."""
+    return {
+        f"gpu_{number}_{name}": float(text) * factor
+        for number, line in enumerate(table.splitlines())
+        for text, (name, factor) in zip(line.split(", "), GPU_FACTS.values(), strict=True)
+        if text.replace(".", "").isdigit()
+    }
 
 
 def _psnr(fake: Any, real: Any) -> float:
@@ -86,25 +164,28 @@ def _psnr(fake: Any, real: Any) -> float:
 
 
 @contextmanager
-def progress(history: Path, steps: int, run: tracking.Run) -> Iterator[None]:
-    """A progress bar that follows the history file, since workers cannot print.
+def mirror(folder: Path, run: Run, steps: int) -> Iterator[None]:
+    """A progress bar, and a tracking run, that follow what the workers write into a folder.
 
-    What workers could not log is added to the health of `run`, which tells it when it ends.
+    What was passed on is noted there, so that a restart goes on behind it; a run that is new
+    gets everything. Workers never talk to the tracking server.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    done = threading.Event()
+    done, passed = threading.Event(), _Mirror(folder, run)
     columns = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), Remaining())
     columns += (TextColumn("{task.fields[note]}"),)
     with Progress(*columns) as bar:
         task = bar.add_task("train", total=steps, note="starting workers")
+        bar.update(task, completed=_Journal(folder / HISTORY).last)
 
         def follow() -> None:
             while not done.wait(1.0):
-                for row in _rows(history)[-1:]:
+                for row in passed.history()[-1:]:
                     note = f"l_rec {row['l_rec']:.4f}" if "l_rec" in row else ""
                     bar.update(task, completed=row["step"], note=note)
+                passed.rest()
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
@@ -114,4 +195,47 @@ def progress(history: Path, steps: int, run: tracking.Run) -> Iterator[None]:
         finally:
             done.set()
             thread.join()
-            run.health.dropped += sum(row.get("dropped", 0) for row in _rows(history))
+            passed.history()
+            passed.rest()
+
+
+class _Mirror:
+    """Passes the journals of a folder on to a run, each row and picture once."""
+
+    def __init__(self, folder: Path, run: Run) -> None:
+        self.folder, self.run, self.note = folder, run, folder / MIRRORED
+        noted = json.loads(self.note.read_text()) if self.note.exists() else {}
+        self.run_id = run.run_id or noted.get("run")
+        is_other = noted.get("run") not in (None, self.run_id)
+        self.marks: dict[str, int] = {} if is_other else noted.get("marks", {})
+
+    def history(self) -> list[dict[str, float]]:
+        """Pass new steps on, and return them."""
+        return self._pass_on(HISTORY, "train.")
+
+    def rest(self) -> None:
+        """Pass on what else is new: nodes and sample grids."""
+        for path in self.folder.glob("system-*.jsonl"):
+            self._pass_on(path.name, f"system/{path.stem.removeprefix('system-')}/")
+        for path in sorted((self.folder / SAMPLES).glob("[0-9]*.png")):
+            if int(path.stem) > self.marks.get(SAMPLES, 0):
+                time_ms = int(path.stat().st_mtime * 1000)
+                self.run.log_image(path, SAMPLES, int(path.stem), time_ms)
+                self._mark(SAMPLES, int(path.stem))
+
+    def _pass_on(self, name: str, prefix: str) -> list[dict[str, float]]:
+        rows, end = read_rows(self.folder / name, self.marks.get(name, 0))
+        if rows:
+            self.run.log_rows(
+                (row["step"], row["time"], {
+                    prefix + key: value for key, value in row.items() if key not in ("step", "time")
+                })
+                for row in rows
+            )  # fmt: skip
+            self._mark(name, end)
+        return rows
+
+    def _mark(self, name: str, mark: int) -> None:
+        self.marks[name] = mark
+        self.run_id = self.run.run_id or self.run_id
+        write_text(self.note, json.dumps({"run": self.run_id, "marks": self.marks}) + "\n")

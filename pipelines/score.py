@@ -98,7 +98,7 @@ def score(config: ScoreConfig, folders: Folders, out: Path) -> None:
     local = folders.judges if accuracies["dataset"] == system["dataset"] else None
     jobs = _jobs(config, folders, local, pairs, preview)
     totals = {pair["protocol"]: Totals() for pair in pairs}
-    results = map_parallel(_score_pair, jobs, f"score {system['system']}")
+    results = map_parallel(_score_pair, jobs, f"score {system['system']}", on_gpu=True)
     for job, (resolution, scores) in zip(jobs, results, strict=True):
         facts = {"system": system["system"], **{name: job.pair[name] for name in FACTS}}
         totals[job.pair["protocol"]].add({**facts, "resolution": resolution}, scores)
@@ -216,5 +216,7 @@ def _video(videos: Path, pair: dict[str, str]) -> Path:
 
 
 if __name__ == "__main__":
+    from pipelines.score import Folders, ScoreConfig, score  # by the name that workers know
+
     *read, written = map(Path, sys.argv[1:])
     score(load_config(ScoreConfig, "score"), Folders(*read), written)

@@ -4,26 +4,30 @@ import hashlib
 import json
 import logging
 import os
+import re
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pipelines.backlog import Backlog, Call, send_waiting
+from pipelines.files import write_text
+from pipelines.journal import read_rows
+from pipelines.run import Run
 
 if TYPE_CHECKING:
-    import numpy as np
     from mlflow import MlflowClient
-    from pandas import DataFrame
+    from mlflow.entities import LoggedModel
 
 EXPERIMENT = "fixtalk"
 KEY_TAG = "fixtalk.key"
 TABLES_TAG = "mlflow.loggedArtifacts"  # where the MLflow UI looks for tables
-PARAMS_PER_BATCH = 100  # MLflow's limit
-LONGEST_VALUE = 6000  # characters, MLflow's limit
-SECONDS_BEFORE_RETRY = 60.0
+PER_BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits
+LOG = logging.getLogger("fixtalk.tracking")
+BACKLOG = "mlflow_backlog"  # folder of calls that wait for the server
+RUN_FILE = "mlflow_run.json"  # beside the checkpoints of a run
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -32,186 +36,50 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-
-@dataclass
-class Health:
-    """Trouble of one run in one process: what could not be logged, and when to try again."""
-
-    dropped: int = 0
-    retry_at: float = 0.0
-
-
-@dataclass(frozen=True)
-class Run:
-    """Handle of one MLflow run; `Run(uri, run_id)` opens it again in any process.
-
-    Tracking trouble never ends the work it describes: what cannot be logged is counted, one
-    warning says so, and logging goes on when the server answers again. As a context manager
-    the run ends FINISHED, FAILED on an exception, KILLED on Ctrl-C or SystemExit.
-
-    Attributes:
-        uri: MLflow tracking URI.
-        run_id: None when the server could not be reached: nothing is logged.
-    """
-
-    uri: str
-    run_id: str | None
-    health: Health = field(default_factory=Health, compare=False, repr=False)
-
-    def log_metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Append one point to the curve of each named value; None is left out."""
-        stamp = int(time.time() * 1000)
-
-        def send(client: "MlflowClient", run_id: str) -> None:
-            from mlflow.entities import Metric
-
-            points = [Metric(k, float(v), stamp, step) for k, v in values.items() if v is not None]
-            client.log_batch(run_id, metrics=points)
-
-        self._send(send, f"metrics of step {step}")
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Add a nested dictionary as keys like `train.model.width` and `train.phases.0.steps`.
-
-        Long values are cut and say so. MLflow parameters cannot change: a value that differs
-        from the logged one stays as it is, with a warning.
-        """
-
-        def send(client: "MlflowClient", run_id: str) -> None:
-            from mlflow.entities import Param
-
-            known = client.get_run(run_id).data.params
-            new = [Param(k, v) for k, v in _flatten(params) if k not in known]
-            for key, value in _flatten(params):
-                if known.get(key, value) != value:
-                    _log().warning("run %s keeps %s=%s, not %s", run_id, key, known[key], value)
-            for start in range(0, len(new), PARAMS_PER_BATCH):
-                client.log_batch(run_id, params=new[start : start + PARAMS_PER_BATCH])
-
-        self._send(send, "parameters")
-
-    def log_image(self, image: "np.ndarray", name: str, step: int | None = None) -> None:
-        """Add a uint8 (height, width, 3) picture: to the image grid at `step`, or as a file."""
-
-        def send(client: "MlflowClient", run_id: str) -> None:
-            if step is None:
-                client.log_image(run_id, image, artifact_file=f"{name}.png")
-            else:
-                client.log_image(run_id, image, key=name, step=step, synchronous=True)
-
-        self._send(send, f"image {name}")
-
-    def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file into the run's artifacts, over one of its name; a missing file raises."""
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: missing, it cannot be logged to MLflow")
-        self._send(lambda client, run: client.log_artifact(run, str(path), folder), str(path))
-
-    def log_table(self, table: "DataFrame", name: str) -> None:
-        """Store a table that the UI shows; a table of the same name is replaced, not extended."""
-        path = f"{name}.json"
-
-        def send(client: "MlflowClient", run_id: str) -> None:
-            client.log_text(run_id, table.to_json(orient="split", index=False), path)
-            tags = client.get_run(run_id).data.tags
-            entries = json.loads(tags.get(TABLES_TAG, "[]"))
-            entry = {"path": path, "type": "table"}
-            if entry not in entries:
-                client.set_tag(run_id, TABLES_TAG, json.dumps([*entries, entry]))
-
-        self._send(send, f"table {name}")
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set or overwrite tags."""
-
-        def send(client: "MlflowClient", run_id: str) -> None:
-            from mlflow.entities import RunTag
-
-            client.log_batch(run_id, tags=[RunTag(key, str(tag)) for key, tag in tags.items()])
-
-        self._send(send, "tags")
-
-    def finish(self, status: Status = "FINISHED") -> None:
-        """Close the run; says once more if anything is missing from it."""
-        if self.health.dropped:
-            _log().warning(
-                "MLflow run %s is incomplete: %d log calls did not arrive at %s",
-                self.run_id, self.health.dropped, self.uri,
-            )  # fmt: skip
-            self.health.retry_at = 0.0
-            self.set_tags({"fixtalk.dropped_log_calls": str(self.health.dropped)})
-        self._send(lambda client, run: client.set_terminated(run, status), f"status {status}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.finish("FINISHED")
-        else:
-            self.finish("KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit) else "FAILED")
-
-    def _send(self, action: "Callable[[MlflowClient, str], None]", what: str) -> None:
-        if self.run_id is None:
-            return
-        if time.monotonic() < self.health.retry_at:
-            self.health.dropped += 1
-            return
-        try:
-            action(_client(self.uri), self.run_id)
-        except _troubles() as error:
-            if not self.health.dropped:
-                _warn(self.uri, f"could not log {what}", error)
-            self.health.dropped += 1
-            self.health.retry_at = time.monotonic() + SECONDS_BEFORE_RETRY
-
-
-def open_run(name: str, key: str, tags: Mapping[str, str] | None = None) -> Run:
+def open_run(
+    name: str, key: str, tags: Mapping[str, str] | None = None, beside: Path | None = None
+) -> Run:
     """The run of the experiment that carries `key`, reopened; a new one where there is none.
+
+    Calls of other runs that wait in the backlog are sent as well.
 
     Args:
         name: shown in the UI, the leaderboard row.
         key: identity of the row, such as the hash of the inputs of a training.
         tags: set on the run, over older values.
+        beside: folder, such as the one of the checkpoints, that keeps the run's id: the run is
+            found again even where its key was taken off.
     """
     if "'" in key:
         raise ValueError(f"key {key!r}: a run key must not hold a quote")
-    uri = tracking_uri()
-    try:
-        client = _client(uri)
-        experiment = _experiment(client, uri)
-        query = f"tags.`{KEY_TAG}` = '{key}'"
-        found = client.search_runs([experiment], query, max_results=1)
-        if found:
-            run_id = found[0].info.run_id
-            client.update_run(run_id, status="RUNNING", name=name)
-        else:
-            run_id = client.create_run(experiment, tags={KEY_TAG: key}, run_name=name).info.run_id
-    except _troubles() as error:
-        _warn(uri, f"could not open run '{name}'; this row is not logged", error)
-        return Run(uri, None)
-    run = Run(uri, run_id)
-    if tags:
-        run.set_tags(tags)
+    server, folder = Server(tracking_uri()), project_root() / BACKLOG
+    backlog = Backlog(folder / f"{quote(key, safe='')}.jsonl")
+    run = Run(server, backlog, name, key, tags or {}, beside)
+    if run.run_id:
+        try:
+            send_waiting(folder, server.send)
+        except OSError as error:
+            LOG.warning("MLflow at %s: %s; it waits in %s", server.address, error, folder)
     return run
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or mlflow.db in the current folder; paths absolute, as workers move."""
+    """MLFLOW_TRACKING_URI, or mlflow.db in the project; paths absolute, as workers move."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     scheme, slashes, database = uri.partition(":///")
     if slashes and scheme.startswith("sqlite"):
-        return f"{scheme}:///{Path.cwd() / database}"
+        return f"{scheme}:///{project_root() / database}"
     path = uri.removeprefix("file:")
     is_relative = ":" not in path and not path.startswith(("/", "databricks"))
-    return str(Path.cwd() / path) if is_relative else uri
+    return str(project_root() / path) if is_relative else uri
+
+
+def project_root() -> Path:
+    """The current folder; the project itself where DVC runs an experiment in a copy of it."""
+    here = Path.cwd()
+    copies = [p for p in here.parents if p.parts[-3:] == (".dvc", "tmp", "exps")]
+    return copies[0].parents[2] if copies else here
 
 
 def provenance(stage: str) -> dict[str, str]:
@@ -235,11 +103,168 @@ def _git(*arguments: str) -> str | None:
     return result.stdout.strip()
 
 
+class Server:
+    """An MLflow server or database, and the calls that it takes; each may come twice."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri, self.address = uri, _without_password(uri)
+        self.run_ids: dict[str, str] = {}
+        self._refused: set[str] = set()
+        for name, value in QUIET.items():  # which mlflow reads when it is imported
+            os.environ.setdefault(name, value)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+
+    def send(self, call: Call) -> None:
+        """Deliver a call to its run, which is created where there is none.
+
+        What the server understands and refuses is left out with a warning: it would again.
+
+        Raises:
+            ConnectionError: the server does not answer, or not as MLflow does.
+        """
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        kind, key = call["kind"], call["run"]["key"]
+        try:
+            client = _client(self.uri)
+            if key not in self.run_ids:
+                self.run_ids[key] = _find_run(client, self, call)
+            try:
+                SENDERS[kind](client, self.run_ids[key], call)
+            except (MlflowException, FileNotFoundError) as error:
+                code = getattr(error, "error_code", "INVALID_PARAMETER_VALUE")
+                if code != "INVALID_PARAMETER_VALUE":
+                    raise
+                if _reason(error) not in self._refused:
+                    message = "MLflow at %s refuses %s of run key '%s', they are left out: %s"
+                    LOG.warning(message, self.address, kind, key, _reason(error))
+                self._refused.add(_reason(error))
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            self.run_ids.pop(key, None)  # may be another server when it is back
+            raise ConnectionError(f"could not deliver '{kind}' ({_reason(error)})") from error
+
+
+def _find_run(client: "MlflowClient", server: Server, call: Call) -> str:
+    """Identifier of a call's run: noted beside the checkpoints, found by its key, or new."""
+    key, beside = call["run"]["key"], call["run"]["beside"]
+    note = Path(beside) / RUN_FILE if beside else None
+    experiment = _experiment(client, server.uri)
+    run_id = _noted_run(client, note) if note else None
+    if run_id is None:
+        found = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+        run = found[0] if found else client.create_run(
+            experiment, call["time"], {KEY_TAG: key}, run_name=call["run"]["name"]
+        )  # fmt: skip
+        run_id = run.info.run_id
+    if note and note.parent.is_dir():
+        write_text(note, json.dumps({"uri": server.address, "run_id": run_id}) + "\n")
+    return run_id
+
+
+def _noted_run(client: "MlflowClient", note: Path) -> str | None:
+    """The run that a file names, if this server has it."""
+    from mlflow.exceptions import MlflowException
+
+    for row in read_rows(note)[0]:
+        try:
+            info = client.get_run(row["run_id"]).info
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        else:
+            return info.run_id if info.lifecycle_stage == "active" else None
+    return None
+
+
+def _open(client: "MlflowClient", run_id: str, call: Call) -> None:
+    client.update_run(run_id, status="RUNNING", name=call["run"]["name"])
+    _send_batches(client, run_id, "tags", call["tags"].items())
+
+
+def _send_params(client: "MlflowClient", run_id: str, call: Call) -> None:
+    params, known = call["params"], client.get_run(run_id).data.params
+    for key, value in params.items():
+        if known.get(key, value) != value:
+            LOG.warning("run %s keeps %s=%s, not %s", run_id, key, known[key], value)
+    new = [item for item in params.items() if item[0] not in known]
+    _send_batches(client, run_id, "params", new)
+
+
+def _send_batches(
+    client: "MlflowClient", run_id: str, kind: str, items: Iterable[Sequence[Any]]
+) -> None:
+    """Log metrics, params or tags, each given by the arguments of its MLflow class."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    entity = {"metrics": Metric, "params": Param, "tags": RunTag}[kind]
+    entities = [entity(*item) for item in items]
+    for start in range(0, len(entities), PER_BATCH[kind]):
+        client.log_batch(run_id, **{kind: entities[start : start + PER_BATCH[kind]]})
+
+
+def _send_image(client: "MlflowClient", run_id: str, call: Call) -> None:
+    from PIL import Image
+
+    name, step, time = call["name"], call["step"], call["time"]
+    last = re.compile(rf"images/{re.escape(name)}\+step\+{step}\+timestamp\+{time}\+.*\.webp")
+    if not any(last.fullmatch(file.path) for file in client.list_artifacts(run_id, "images")):
+        with Image.open(call["file"]) as image:
+            client.log_image(run_id, image, None, name, step, time, synchronous=True)
+
+
+def _send_table(client: "MlflowClient", run_id: str, call: Call) -> None:
+    client.log_text(run_id, call["text"], call["path"])
+    entries = json.loads(client.get_run(run_id).data.tags.get(TABLES_TAG, "[]"))
+    entry = {"path": call["path"], "type": "table"}
+    if entry not in entries:
+        client.set_tag(run_id, TABLES_TAG, json.dumps([*entries, entry]))
+
+
+def _send_model(client: "MlflowClient", run_id: str, call: Call) -> None:
+    from mlflow.entities import LoggedModelOutput
+
+    run, models = client.get_run(run_id), _models(client, run_id, call["name"])
+    model = models[0] if models else client.create_logged_model(
+        run.info.experiment_id, call["name"], run_id
+    )  # fmt: skip
+    client.set_logged_model_tags(model.model_id, call["tags"])
+    if model.status == "READY":
+        return
+    if model.model_id not in [output.model_id for output in run.outputs.model_outputs]:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, call["step"])])
+    place = call["time"], call["step"], model.model_id
+    _send_batches(client, run_id, "metrics", [(*m, *place) for m in call["metrics"].items()])
+    client.finalize_logged_model(model.model_id, "READY")
+
+
+def _forget_model(client: "MlflowClient", run_id: str, call: Call) -> None:
+    for model in _models(client, run_id, call["name"]):
+        client.delete_logged_model(model.model_id)
+
+
+def _models(client: "MlflowClient", run_id: str, name: str) -> "list[LoggedModel]":
+    experiment = client.get_run(run_id).info.experiment_id
+    query = f"name = '{name}' AND source_run_id = '{run_id}'"
+    return client.search_logged_models([experiment], query)
+
+
+SENDERS: "dict[str, Callable[[MlflowClient, str, Call], None]]" = {
+    "open": _open,
+    "metrics": lambda client, run, call: _send_batches(client, run, "metrics", call["points"]),
+    "params": _send_params,
+    "tags": lambda client, run, call: _send_batches(client, run, "tags", call["tags"].items()),
+    "image": _send_image,
+    "file": lambda client, run, call: client.log_artifact(run, call["file"], call["folder"]),
+    "table": _send_table,
+    "model": _send_model,
+    "forget": _forget_model,
+    "status": lambda client, run, call: client.set_terminated(run, call["status"], call["time"]),
+}
+
+
 @cache
 def _client(uri: str) -> "MlflowClient":
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
@@ -252,10 +277,9 @@ def _experiment(client: "MlflowClient", uri: str) -> str:
     known = client.get_experiment_by_name(EXPERIMENT)
     if known:
         return known.experiment_id
-    artifacts = None
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///")).resolve()
-        artifacts = (database.parent / "mlartifacts").as_uri()
+    database = Path(uri.removeprefix("sqlite:///")).resolve()
+    beside = (database.parent / "mlartifacts").as_uri()
+    artifacts = beside if uri.startswith("sqlite:///") else None
     try:
         return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
     except MlflowException:
@@ -265,33 +289,9 @@ def _experiment(client: "MlflowClient", uri: str) -> str:
         return known.experiment_id
 
 
-def _troubles() -> tuple[type[Exception], ...]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return MlflowException, SQLAlchemyError, OSError
+def _reason(error: Exception) -> str:
+    return _without_password(str(error).strip().partition("\n")[0]) or type(error).__name__
 
 
-def _flatten(params: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in params.items():
-        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
-            value = dict(enumerate(value))
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            text = str(value)
-            mark = f"… ({len(text)} characters)"
-            is_long = len(text) > LONGEST_VALUE
-            yield f"{prefix}{key}", text[: LONGEST_VALUE - len(mark)] + mark if is_long else text
-
-
-def _log() -> logging.Logger:
-    return logging.getLogger("fixtalk.tracking")
-
-
-def _warn(uri: str, what: str, error: Exception) -> None:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    _log().warning(
-        "MLflow at %s: %s (%s). The work goes on; check the server or MLFLOW_TRACKING_URI",
-        uri, what, reason,
-    )  # fmt: skip
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/\s]*@", "//", text)

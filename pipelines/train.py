@@ -1,41 +1,37 @@
 """Clips → trained model: Ray Train around `fixtalk.training`, resumed by the same command."""
 
-import gc
 import hashlib
 import json
+import logging
+import os
 import sys
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch.nn.parallel import DistributedDataParallel
 
 import fixtalk
-from fixtalk.checkpoint import (
-    DISCRIMINATOR,
-    load_state,
-    save_checkpoint,
-    save_state,
-    start_from_base,
-)
+from fixtalk.checkpoint import DISCRIMINATOR, save_checkpoint
 from fixtalk.edi import EDIConfig
 from fixtalk.emi import EMIConfig
 from fixtalk.losses import Direction
 from fixtalk.model import ModelConfig
 from fixtalk.pairs import Augmentation
-from fixtalk.phases import Phase, Stretch, parts_of, stretch_at, terms_of
-from fixtalk.training import Method, TrainState, start, train_step
-from pipelines import cluster, tracking
+from fixtalk.phases import Phase, Stretch, parts_of, terms_of
+from fixtalk.training import TrainState
+from pipelines import tracking
+from pipelines.checkpoints import Checkpoints
 from pipelines.config import StageConfig, load_config
-from pipelines.feed import label_tags, split_people, training_pairs, validation_pairs
-from pipelines.monitor import HISTORY, Monitor, progress
-from pipelines.perception import vgg19
+from pipelines.feed import find_corpus, training_pairs
+from pipelines.files import only_one, write_text
+from pipelines.monitor import mirror
+from pipelines.worker import Job, work
+from pipelines.worker_group import run_workers
 
-STATE = "state.pt"
 BASE = "base"  # the variant that all others go on from
+STOPPED = 143  # what a shell says of a process that SIGTERM ended
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -56,7 +52,9 @@ class TrainConfig(StageConfig):
     model: ModelConfig  # of the base
     emi: EMIConfig  # of variants with that indicator
     edi: EDIConfig
-    batch: int = Field(ge=2, multiple_of=2)  # pairs a step over all workers
+    batch: int = Field(ge=2)  # pairs a step over all workers
+    microbatch: int = Field(ge=2)  # pairs computed at once: a stranger is never alone
+    pairs_per_visit: int = Field(ge=1)  # drawn of a clip in an epoch
     precision: Literal["bfloat16", "float32"]  # of convolutions
     betas: tuple[Share, Share]  # of the model's Adam
     average_decay: Share  # of the moving average that is exported
@@ -75,6 +73,8 @@ class TrainConfig(StageConfig):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.batch % self.microbatch:
+            raise ValueError(f"batch {self.batch} is no multiple of microbatch {self.microbatch}")
         if self.model.emi or self.model.edi:
             raise ValueError("model is the base's: indicators are sized by emi and edi beside it")
         for name, variant in self.variants.items():
@@ -124,29 +124,6 @@ class TrainConfig(StageConfig):
         return replace(self.model, **sizes)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a worker needs to know."""
-
-    config: TrainConfig
-    variant: str
-    clips: Path
-    weights: Path
-    store: Path
-    base: Path | None
-    run: tracking.Run
-
-    @property
-    def schedule(self) -> list[Stretch]:
-        """What the variant goes through."""
-        return self.config.schedule(self.variant)
-
-    @property
-    def steps(self) -> int:
-        """Length of that."""
-        return self.config.steps(self.variant)
-
-
 def train(
     config: TrainConfig,
     clips: Path,
@@ -161,42 +138,87 @@ def train(
         config: what to train and for how long.
         clips: folder of the crop stage.
         weights: folder of published weights, for VGG19 where the config asks for it.
-        checkpoints: training states live below, in a folder named after the inputs' hash; an
-            interrupted run with the same inputs goes on there, others never touch it.
+        checkpoints: journal and training states live below, in a folder named after the inputs'
+            hash; an interrupted run with the same inputs goes on there, others never touch it.
+            FIXTALK_CHECKPOINTS, a folder or fsspec URL, takes the states elsewhere.
         model: folder to export to.
         base: folder of the model to start from; None draws all weights from the seed.
 
     Raises:
         ValueError: unknown variant, clips of another resolution than the model, too few people.
+        BlockingIOError: another process trains from the same inputs.
+        SystemExit: asked to stop by SIGTERM; all is saved.
     """
     variant = model.name
     if variant not in config.variants:
         names = ", ".join(config.variants)
         raise ValueError(f"{model}: train.variants has no {variant!r}, only {names}")
-    rows, steps = split_people(config, clips)[0], config.steps(variant)
+    corpus, steps = find_corpus(config, clips.resolve()), config.steps(variant)
     if any(stretch.phase.swaps_mouths for stretch in config.schedule(variant)):
-        training_pairs(config, rows).check_swaps()
+        training_pairs(config, corpus).check_swaps()
     key = inputs_hash(config, variant, clips, base)
-    store = checkpoints.resolve() / key
-    store.mkdir(parents=True, exist_ok=True)
-    facts = {"variant": variant, "dataset": config.dataset, "inputs": key, "steps": steps}
-    tags = {"variant": variant, "l_per": config.perceptual, **label_tags(rows)}
+    folder = tracking.project_root() / checkpoints / key
+    place = os.environ.get("FIXTALK_CHECKPOINTS")
+    place = f"{place.rstrip('/')}/{variant}/{key}" if place else str(folder)
+    tags = {"variant": variant, "l_per": config.perceptual, **corpus.tags}
     if base is not None:
         has_one = (base / DISCRIMINATOR).is_file()
         tags["discriminator"] = "of the base" if has_one else "anew: the base has none"
-    run = tracking.open_run(variant, key, tracking.provenance("train") | tags)
-    job = Job(config, variant, clips.resolve(), weights.resolve(), store,
-              base and base.resolve(), run)  # fmt: skip
-    state = _start(job)
-    with run, progress(store / HISTORY, steps, run):
-        run.log_params({"train": _recipe(config, variant), "clips": len(rows)})
-        if state.step < steps:
-            # shares of at least two: a stranger alone would leave its worker without a target
-            cluster.run_workers(_work, job, store, config.batch // 2)
-            load_state(state, store / STATE)
+    job = Job(config, variant, corpus, weights.resolve(), folder, place, base and base.resolve())
+    with (
+        only_one(folder),
+        tracking.open_run(variant, key, tracking.provenance("train") | tags, beside=folder) as run,
+    ):
+        run.log_params({"train": _recipe(config, variant), "clips": corpus.clips})
+        state = _train(job, run)
+        facts = {"variant": variant, "dataset": config.dataset, "inputs": key, "steps": steps}
         save_checkpoint(state.average, model, facts, state.discriminator)
         run.log_file(model / "config.json", "model")
         run.log_file(model / "model.safetensors", "model")
+
+
+def _train(job: Job, run: tracking.Run) -> TrainState:
+    """The state after the last step, from where an earlier run has come to.
+
+    Raises:
+        SystemExit: asked to stop; status 143, as the shell gives it for SIGTERM.
+    """
+    saved = Checkpoints(job.place)
+    state = _reached(job, saved)
+    if state.step < job.steps:
+        try:
+            with mirror(job.folder, run, job.steps):
+                workers = job.config.batch // job.config.microbatch
+                run_workers(work, job, job.folder, workers, job.stop)
+        finally:
+            _list_models(job, saved, run)
+        state = _reached(job, saved)
+    if state.step < job.steps:
+        logging.getLogger("fixtalk.train").warning(
+            "%s: asked to stop, saved at step %d of %d; the same command goes on from there",
+            job.variant, state.step, job.steps,
+        )  # fmt: skip
+        raise SystemExit(STOPPED)
+    return state
+
+
+def _reached(job: Job, saved: Checkpoints) -> TrainState:
+    newest = saved.newest()
+    return job.state(newest and newest[1])
+
+
+def _list_models(job: Job, saved: Checkpoints, run: tracking.Run) -> None:
+    """Let the tracking server know the checkpoints that are kept, and no others."""
+    listed = job.folder / "models.json"
+    before = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
+    kept = {f"{job.variant}-step-{one.step}": one for one in saved.kept()}
+    for name, one in kept.items():
+        score = {} if one.score is None else {"validation_psnr": one.score}
+        run.log_model(name, one.step, score, f"{job.place}/{one.file}", {"variant": job.variant})
+    for name in before:
+        if name not in kept:
+            run.forget_model(name)
+    write_text(listed, json.dumps(list(kept)) + "\n")
 
 
 def inputs_hash(config: TrainConfig, variant: str, clips: Path, base: Path | None) -> str:
@@ -207,7 +229,9 @@ def inputs_hash(config: TrainConfig, variant: str, clips: Path, base: Path | Non
     code = [p for p in package.rglob("*") if p.suffix in (".py", ".npz")]
     start = sorted(base.glob("*.safetensors")) if base else []
     shards = sorted((clips / "shards").glob("*.parquet"))
-    stage = [Path(__file__).with_name(f"{name}.py") for name in ("train", "feed", "perception")]
+    stage = [
+        Path(__file__).with_name(f"{name}.py") for name in ("train", "feed", "perception", "worker")
+    ]
     for path in [*shards, *start, *stage, *sorted(code)]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
@@ -225,73 +249,7 @@ def _recipe(config: TrainConfig, variant: str) -> dict[str, Any]:
     }
 
 
-def _start(job: Job) -> TrainState:
-    """The last state of a run, or its first."""
-    state = start(job.config.architecture(job.variant), job.config.betas, job.config.seed)
-    if (job.store / STATE).is_file():
-        load_state(state, job.store / STATE)
-    elif job.base is not None:
-        start_from_base(state, job.base)
-    return state
-
-
-def _work(job: Job) -> None:
-    """What each Ray worker does: its share of every batch, from the last checkpoint on."""
-    import ray.train
-    from ray.train.torch import get_device
-
-    config, schedule, steps = job.config, job.schedule, job.steps
-    context = ray.train.get_context()
-    rank, share = context.get_world_rank(), config.batch // context.get_world_size()
-    device = get_device()
-    if device.type == "cpu":
-        torch.set_num_threads(max(1, cluster.cores() // context.get_world_size()))
-    training, validation = split_people(config, job.clips)
-    sampler = training_pairs(config, training)
-    state = _start(job)
-    state.to(device)
-    if context.get_world_size() > 1:
-        state.wrap = _parallel
-    method = _method(job, device)
-    monitor = None
-    if rank == 0:
-        pairs = validation_pairs(config, validation)
-        monitor = Monitor(job.store / HISTORY, job.run, pairs, config.sample_every, steps)
-    clock, waited = time.monotonic(), 0.0
-    indices = range(rank * share, (rank + 1) * share)
-    while state.step < steps:
-        begin = time.monotonic()
-        phase = stretch_at(schedule, state.step)[0].phase
-        batch = sampler.batch(state.step, indices, warps=phase.weighs("warp_truth"),
-                              swaps=phase.swaps_mouths).to(device)  # fmt: skip
-        waited += time.monotonic() - begin
-        values = train_step(state, batch, schedule, method)
-        if monitor:
-            elapsed = time.monotonic() - clock
-            monitor.look(state, values | {"seconds": elapsed, "data_share": waited / elapsed})
-        if state.step % config.checkpoint_every == 0 or state.step == steps:
-            if rank == 0:
-                save_state(state, job.store / STATE)
-            ray.train.report({"step": state.step})  # a barrier: no rank runs ahead of the file
-
-
-def _method(job: Job, device: torch.device) -> Method:
-    """What stays the same over all steps."""
-    config = job.config
-    return Method(
-        decay=config.average_decay,
-        bfloat16=config.precision == "bfloat16",
-        margin=config.margin,
-        alignment=config.alignment,
-        look=vgg19(job.weights, device) if config.perceptual == "vgg19" else None,
-    )
-
-
-def _parallel(network: torch.nn.Module) -> DistributedDataParallel:
-    """The network with gradients averaged over workers."""
-    gc.collect()  # hooks of the phase before go with their wrapper
-    return DistributedDataParallel(network)
-
-
 if __name__ == "__main__":
+    from pipelines.train import TrainConfig, train  # by the name that workers know
+
     train(load_config(TrainConfig, "train"), *map(Path, sys.argv[1:]))

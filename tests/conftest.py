@@ -51,6 +51,12 @@ def real_clips():
     return shared("real")
 
 
+@pytest.fixture(autouse=True)
+def own_backlog(tmp_path, monkeypatch):
+    """Calls that no tracking server took wait in the test's folder, not in the project's."""
+    monkeypatch.setattr("pipelines.tracking.project_root", lambda: tmp_path)
+
+
 @pytest.fixture
 def unchecked():
     """What users meet: metrics without the type checker that the tests switch on."""

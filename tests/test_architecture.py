@@ -13,7 +13,7 @@ PACKAGES = ("fixtalk", "metrics", "pipelines")
 SOURCES = sorted(p for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
 STAGES = ("download", "crop", "judge", "train", "generate", "score", "localise", "leaderboard")
 FENCES = {
-    "ray": {"pipelines/cluster.py", "pipelines/train.py"},
+    "ray": {f"pipelines/{name}.py" for name in ("cluster", "feed", "worker", "worker_group")},
     "mlflow": {"pipelines/tracking.py"},
     "dvc": set(),
     "argparse": set(),
@@ -150,7 +150,8 @@ phase = t.Phase(trains={"generator": 1.0}, uses_expression=True, learning_rate=(
                 discriminator=None, weights={"l_rec": 1.0})
 batch = t.Batch(frames, frames, frames, torch.ones(2, dtype=torch.bool))
 method = t.Method(decay=0.9, bfloat16=False, margin=0.2, alignment="student||teacher")
-print(t.train_step(state, batch, [t.Stretch("s", phase, 1)], method))
+share = [t.Microbatch(batch, 1.0)]
+print(t.train_step(state, share, [t.Stretch("s", phase, 1)], method))
 """
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

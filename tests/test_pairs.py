@@ -1,11 +1,15 @@
-"""Training pairs: pure functions of (seed, step, index), with their warps and swapped mouths."""
+"""Training pairs: pure functions of (seed, step, lane), with their warps and swapped mouths."""
 
 import numpy as np
 import pytest
 import torch
 
+from fixtalk import pairs
 from fixtalk.media import encode_video
+from fixtalk.pages import find_pages, missing_labels, read_page
 from fixtalk.pairs import Augmentation, PairSampler
+from fixtalk.reenactment import Batch
+from tests.clip_shards import write_shard
 from tests.drawn_faces import face_points, flat_face
 
 SIDE, FRAMES = 64, 14
@@ -58,9 +62,20 @@ def clip_of(value):
     return int((value + 2) // 60)
 
 
-def sampler(rows, augmentation=PLAIN, **options):
-    settings = {"gate": 0.1, "augmentation": augmentation} | options
-    return PairSampler(rows, seed=3, distance=5, **settings)
+@pytest.fixture
+def sampler(tmp_path):
+    """Makes samplers of rows that lie on disk, `group` of them in a page."""
+
+    def of(rows, augmentation=PLAIN, *, group=8, lanes=8, visits=1, gate=0.1, **options):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        pages = find_pages(write_shard(folder, rows, group), "train")
+        labelled = missing_labels(pages, ["landmarks"]) == {"landmarks": 0}
+        return PairSampler(
+            pages, seed=3, lanes=lanes, visits=visits, distance=5, gate=gate,
+            augmentation=augmentation, labelled=labelled, **options,
+        )  # fmt: skip
+
+    return of
 
 
 def skin(frames):
@@ -75,7 +90,7 @@ def mouth(frames):
     return offset.gather(1, offset.abs().argmax(1, keepdim=True))[:, 0] + skin(frames)
 
 
-def test_item_depends_on_seed_step_and_index_alone(rows):
+def test_item_depends_on_seed_step_and_lane_alone(sampler, rows):
     whole = sampler(rows, LIVELY).batch(7, range(8))
     share = sampler(rows, LIVELY).batch(7, range(4, 8))
     later = sampler(rows, LIVELY).batch(8, range(8))
@@ -85,8 +100,8 @@ def test_item_depends_on_seed_step_and_index_alone(rows):
     assert not torch.equal(whole.source, later.source)
 
 
-def test_frames_of_a_clip_lie_apart_and_sessions_are_not_mixed(rows):
-    batch = sampler(rows).batch(0, range(200))
+def test_frames_of_a_clip_lie_apart_and_sessions_are_not_mixed(sampler, rows):
+    batch = sampler(rows, lanes=200).batch(0, range(200))
 
     sources, drivers = grey(batch.source).tolist(), grey(batch.driver).tolist()
     crossed = 0
@@ -100,7 +115,7 @@ def test_frames_of_a_clip_lie_apart_and_sessions_are_not_mixed(rows):
     assert {clip_of(value) for value in sources} == {0, 1, 2, 3}
 
 
-def test_disguise_changes_the_driver_and_not_the_target(rows):
+def test_disguise_changes_the_driver_and_not_the_target(sampler, rows):
     disguised = sampler(rows, LIVELY).batch(0, range(16))
     plain = sampler(rows).batch(0, range(16))
 
@@ -109,7 +124,7 @@ def test_disguise_changes_the_driver_and_not_the_target(rows):
     assert disguised.shows_target.all()
 
 
-def test_mirrored_pair_keeps_an_exact_warp(rows):
+def test_mirrored_pair_keeps_an_exact_warp(sampler, rows):
     line = torch.linspace(-1, 1, SIDE)
     flow = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).numpy()
     flow = flow + np.array([0.25, 0.5], np.float32)
@@ -127,14 +142,14 @@ def test_mirrored_pair_keeps_an_exact_warp(rows):
     assert not batch.valid[0, :, :-10].any()
 
 
-def test_stranger_drives_where_the_warp_is_known(rows):
+def test_stranger_drives_where_the_warp_is_known(sampler, rows):
     seen = []
 
     def truth(source, driver):
         seen.append((source[0]["person"], driver[0]["person"]))
         return np.zeros((SIDE, SIDE, 2), np.float32), np.ones((SIDE, SIDE), bool)
 
-    drawn = sampler(rows, strangers=0.25, truth=truth)
+    drawn = sampler(rows, lanes=16, strangers=0.25, truth=truth)
     batch = drawn.batch(0, range(16), warps=True)
 
     strangers = [source != driver for source, driver in seen]
@@ -145,15 +160,15 @@ def test_stranger_drives_where_the_warp_is_known(rows):
         assert without.flow is None
 
 
-def test_clips_of_one_frame_are_nothing_to_train_on(rows):
-    with pytest.raises(ValueError, match="none of 1 clips holds two frames"):
+def test_clips_of_one_frame_are_nothing_to_train_on(sampler, rows):
+    with pytest.raises(ValueError, match="no clip holds two frames"):
         sampler([rows[0] | {"frames": 1}])
     with pytest.raises(ValueError, match="flip lies in"):
         Augmentation(flip=2.0, colour=0.0, driver_colour=0.0, driver_stretch=0.0)
 
 
-def test_gate_opens_for_pairs_whose_landmarks_lie_apart(rows):
-    batch = sampler(rows, gate=7.5 / SIDE).batch(0, range(60))
+def test_gate_opens_for_pairs_whose_landmarks_lie_apart(sampler, rows):
+    batch = sampler(rows, lanes=60, gate=7.5 / SIDE).batch(0, range(60))
 
     # the face walks a pixel a frame, and a frame is 4 shades of grey
     source, driver = (
@@ -163,28 +178,28 @@ def test_gate_opens_for_pairs_whose_landmarks_lie_apart(rows):
     assert 0 < batch.moves.sum() < 60
 
 
-def test_clip_without_landmarks_leaves_the_gate_unknown_and_mouths_unswapped(rows):
+def test_clip_without_landmarks_leaves_the_gate_unknown_and_mouths_unswapped(sampler, rows):
     unmarked = sampler([*rows, rows[0] | {"clip": "bare", "landmarks": None}])
 
     assert unmarked.batch(0, range(4)).moves is None
-    with pytest.raises(ValueError, match=r"clip bare has no landmarks .* leave phases that weigh"):
+    with pytest.raises(ValueError, match="no landmarks to swap mouths by: leave phases"):
         unmarked.batch(0, range(4), swaps=True)
 
 
-def test_one_person_alone_cannot_swap_mouths(rows):
+def test_one_person_alone_cannot_swap_mouths(sampler, rows):
     with pytest.raises(ValueError, match="one person"):
         sampler(rows[:2]).batch(0, range(2), swaps=True)
 
 
-def test_landmarks_that_are_no_face_are_named_by_clip_and_frame(faces):
+def test_landmarks_that_are_no_face_are_named_by_clip_and_frame(sampler, faces):
     broken = faces[0] | {"landmarks": np.zeros((FRAMES, 68, 2), np.float32)}
 
     with pytest.raises(ValueError, match=r"frame \d+ of A.*less than 2 pixels"):
         sampler([broken, *faces[1:]]).batch(0, range(8), swaps=True)
 
 
-def test_swapped_frames_show_one_person_with_the_mouth_of_another(faces):
-    batch = sampler(faces).batch(0, range(24), swaps=True)
+def test_swapped_frames_show_one_person_with_the_mouth_of_another(sampler, faces):
+    batch = sampler(faces, lanes=24).batch(0, range(24), swaps=True)
 
     skins, mouths = torch.tensor([80, 120, 150]), torch.tensor([0.5, 0.75, 1.25])
     driver, partner = (
@@ -196,7 +211,7 @@ def test_swapped_frames_show_one_person_with_the_mouth_of_another(faces):
     assert (mouth(batch.pose) - skins[driver] * mouths[partner]).abs().max() < 6
 
 
-def test_swaps_leave_the_pair_as_it_is_without_them(faces):
+def test_swaps_leave_the_pair_as_it_is_without_them(sampler, faces):
     drawn = sampler(faces, LIVELY)
 
     plain, swapped = drawn.batch(5, range(8)), drawn.batch(5, range(8), swaps=True)
@@ -210,7 +225,7 @@ def test_swaps_leave_the_pair_as_it_is_without_them(faces):
         assert torch.equal(getattr(swapped, name)[4:], getattr(share, name))
 
 
-def test_swapped_frames_wear_the_disguise_of_the_driver(faces):
+def test_swapped_frames_wear_the_disguise_of_the_driver(sampler, faces):
     batch = sampler(faces, LIVELY).batch(0, range(12), swaps=True)
 
     # the driver with another mouth is the driver pixel by pixel, but for the mouth
@@ -225,7 +240,7 @@ def test_swapped_frames_wear_the_disguise_of_the_driver(faces):
     assert ((ratio[:, None] - known).abs().amin(1) < 0.03)[unclipped].all()
 
 
-def test_partner_of_a_stranger_is_somebody_else_again(faces):
+def test_partner_of_a_stranger_is_somebody_else_again(sampler, faces):
     def truth(source, driver):
         return np.zeros((SIDE, SIDE, 2), np.float32), np.ones((SIDE, SIDE), bool)
 
@@ -233,3 +248,105 @@ def test_partner_of_a_stranger_is_somebody_else_again(faces):
 
     assert (~batch.shows_target).sum() == 8
     assert (skin(batch.lip) != skin(batch.driver)).all()
+
+
+def test_every_visit_shows_the_clip_whose_turn_it_is(sampler, rows):
+    drawn = sampler(rows, lanes=2, visits=3)
+
+    for step in range(drawn.order.epoch_steps):
+        batch = drawn.batch(step, range(2))
+        for lane in range(2):
+            shown = {clip_of(grey(view)[lane]) for view in (batch.source, batch.target)}
+            assert drawn.order(step, lane).row in shown
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_other_people_come_from_the_companion_page(sampler, faces, group):
+    people = [face | {"clip": f"{face['clip']}{i}"} for face in faces for i in range(2)]
+    seen = []
+
+    def truth(source, driver):
+        seen.append((source[0]["person"], driver[0]["person"]))
+        return np.zeros((SIDE, SIDE, 2), np.float32), np.ones((SIDE, SIDE), bool)
+
+    drawn = sampler(people, group=group, lanes=6, visits=2, strangers=0.5, truth=truth)
+    batches = [drawn.batch(step, range(6), warps=True, swaps=True) for step in range(4)]
+
+    strange = torch.cat([~batch.shows_target for batch in batches])
+    assert [source != driver for source, driver in seen] == strange.tolist()
+    assert strange.sum() == 12
+    assert all((skin(batch.lip) != skin(batch.driver)).all() for batch in batches)
+
+
+def test_lanes_split_over_workers_give_what_one_worker_gives(sampler, faces):
+    def truth(source, driver):
+        shape = (SIDE, SIDE)
+        return np.full((*shape, 2), source[1] - driver[1], np.float32), np.ones(shape, bool)
+
+    options = {"group": 1, "lanes": 6, "visits": 2, "strangers": 0.5, "truth": truth}
+    whole, *workers = (sampler(faces, LIVELY, **options) for _ in range(4))
+
+    for step in range(5):
+        wanted = whole.arrays(step, range(6), warps=True, swaps=True)
+        parts = [
+            worker.arrays(step, range(2 * rank, 2 * rank + 2), warps=True, swaps=True)
+            for rank, worker in enumerate(workers)
+        ]
+        assert set(wanted) == {
+            "source", "driver", "target", "lip", "pose", "shows_target", "moves", "flow", "valid",
+        }  # fmt: skip
+        for name, array in wanted.items():
+            together = np.concatenate([part[name] for part in parts])
+            assert array.dtype == together.dtype
+            assert np.array_equal(array, together)
+
+
+def test_worker_reads_the_pages_of_its_lanes_once_and_forgets_them(sampler, rows, monkeypatch):
+    reads = []
+    monkeypatch.setattr(pairs, "read_page", lambda page: reads.append(page) or read_page(page))
+    clips = [row | {"clip": f"{i}{row['clip']}"} for i in range(4) for row in rows]
+    drawn = sampler(clips, group=2, lanes=4, visits=4)
+    steps = range(drawn.order.epoch_steps)
+    items = [drawn.order(step, lane) for step in steps for lane in (0, 1)]
+    most = 0
+
+    for step in steps:
+        drawn.arrays(step, (0, 1))
+        most = max(most, len(drawn.held))
+
+    assert sorted(reads) == sorted({drawn.pages[item.page] for item in items})
+    assert len(reads) < len(drawn.pages)
+    assert most == 2
+    reads.clear()
+    drawn.arrays(0, (3,), swaps=True)
+    item = drawn.order(0, 3)
+    assert item.page != item.companion
+    assert set(reads) == {drawn.pages[item.page], drawn.pages[item.companion]}
+
+
+def test_frames_travel_as_bytes_and_arrive_as_the_batch(sampler, faces):
+    drawn = sampler(faces, LIVELY)
+
+    arrays = drawn.arrays(2, range(4), swaps=True)
+
+    views = ("source", "driver", "target", "lip", "pose")
+    assert {arrays[name].dtype for name in views} == {np.dtype(np.uint8)}
+    assert {arrays[name].shape for name in views} == {(4, SIDE, SIDE, 3)}
+    batch = Batch.of(arrays, torch.device("cpu"))
+    for name in views:
+        pixels = ((getattr(batch, name) + 1) * 127.5).round().permute(0, 2, 3, 1)
+        assert np.array_equal(pixels.numpy(), arrays[name])
+    assert batch.moves.tolist() == arrays["moves"].tolist()
+    assert batch.flow is None
+
+
+def test_microbatches_are_the_batch_in_order(sampler, faces):
+    batch = sampler(faces).batch(0, range(5))
+
+    parts = batch.split(2)
+
+    assert [len(part.source) for part in parts] == [2, 2, 1]
+    for name in ("source", "driver", "target", "shows_target", "moves"):
+        together = torch.cat([getattr(part, name) for part in parts])
+        assert torch.equal(together, getattr(batch, name))
+    assert all(part.lip is None for part in parts)

@@ -1,34 +1,108 @@
 """Tracking: one run per row, on a database in a temporary folder."""
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
+from PIL import Image
 
-from pipelines.tracking import Run, _client, open_run, provenance, tracking_uri
+from pipelines import run as run_module
+from pipelines.tracking import (
+    BACKLOG,
+    KEY_TAG,
+    RUN_FILE,
+    _client,
+    open_run,
+    project_root,
+    provenance,
+    tracking_uri,
+)
+
+ROOT = Path(__file__).parent.parent
+DEAD = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory):
+def database_folder(tmp_path_factory):
     """One migrated database for the module: migrations cost seconds."""
-    folder = tmp_path_factory.mktemp("tracking")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        yield folder
+    return tmp_path_factory.mktemp("tracking")
+
+
+@pytest.fixture
+def database(database_folder, monkeypatch, tmp_path):
+    """A server that answers, and a project of this test's own."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database_folder}/mlflow.db")
+    monkeypatch.setattr(run_module, "SECONDS_BEFORE_RETRY", 0.0)
+    monkeypatch.chdir(tmp_path)
+    return database_folder
+
+
+@pytest.fixture
+def dead(database, monkeypatch):
+    """A server that does not answer; calling the value brings one that does."""
+    alive = os.environ["MLFLOW_TRACKING_URI"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return lambda: monkeypatch.setenv("MLFLOW_TRACKING_URI", alive)
+
+
+def client():
+    return _client(tracking_uri())
 
 
 def record(run):
-    return _client(run.uri).get_run(run.run_id)
+    return client().get_run(run.run_id)
 
 
-def test_default_database_lies_in_the_current_folder(tmp_path, monkeypatch):
+def record_of(key):
+    """Of the only run that carries a key."""
+    experiment = client().get_experiment_by_name("fixtalk").experiment_id
+    (found,) = client().search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'")
+    return found
+
+
+def curve(run_id, name):
+    return [(p.step, p.value, p.timestamp) for p in client().get_metric_history(run_id, name)]
+
+
+def models(run_id):
+    experiment = client().get_run(run_id).info.experiment_id
+    return client().search_logged_models([experiment], f"source_run_id = '{run_id}'")
+
+
+def picture(path):
+    Image.new("RGB", (300, 300), (9, 99, 199)).save(path)
+    return path
+
+
+def waiting():
+    return sorted(p.name for p in Path(BACKLOG).iterdir()) if Path(BACKLOG).exists() else []
+
+
+def test_default_database_lies_in_the_project(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
 
+    assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.mark.parametrize("where", [".", "pipelines"])
+def test_experiments_of_dvc_log_into_the_database_of_the_project(tmp_path, monkeypatch, where):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmpabc" / where
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+
+    assert project_root() == tmp_path
     assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
 
 
@@ -66,7 +140,7 @@ def test_same_key_gives_the_same_run_and_another_key_another(database):
     assert other.run_id != first.run_id
     assert record(first).info.run_name == "edtalk again"
     assert record(first).data.tags["stage"] == "leaderboard"
-    history = _client(first.uri).get_metric_history(first.run_id, "loss")
+    history = client().get_metric_history(first.run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5)]
 
 
@@ -76,12 +150,15 @@ def test_artifacts_lie_beside_the_database(database, tmp_path):
 
     with open_run("files", "files") as run:
         run.log_file(path, "notes")
-        run.log_image(np.zeros((8, 8, 3), np.uint8), "sheet")
-        run.log_image(np.zeros((8, 8, 3), np.uint8), "grid", step=3)
+        run.log_image(picture(tmp_path / "a.png"), "grid", 3, time_ms=5)
+        run.log_image(picture(tmp_path / "b.png"), "grid", 3, time_ms=5)
 
-    stored = {p.name for p in (database / "mlartifacts").rglob("*") if p.is_file()}
-    assert {"note.txt", "sheet.png"} <= stored
-    assert any(name.startswith("grid") and name.endswith(".png") for name in stored)
+    folder = database / "mlartifacts" / run.run_id / "artifacts"
+    assert (folder / "notes" / "note.txt").read_text(encoding="utf-8") == "hello"
+    grids = sorted(p.name for p in (folder / "images").iterdir())
+    assert [name[:26] for name in grids] == ["grid+step+3+timestamp+5+" + grids[0][24:26]] * 2
+    assert {Path(name).suffix for name in grids} == {".png", ".webp"}
+    assert record(run).data.tags["mlflow.loggedImages"] == "True"
 
 
 @pytest.mark.parametrize(
@@ -155,18 +232,8 @@ def test_table_is_replaced_not_extended(database):
     tags = json.loads(record(run).data.tags["mlflow.loggedArtifacts"])
     assert tags == [{"path": "leaderboard.json", "type": "table"}]
     experiment = record(run).info.experiment_id
-    stored = _client(run.uri).load_table(experiment, "leaderboard.json", [run.run_id])
+    stored = client().load_table(experiment, "leaderboard.json", [run.run_id])
     pd.testing.assert_frame_equal(stored, table)
-
-
-def test_another_process_logs_into_the_run_by_its_id(database):
-    run = open_run("workers", "workers")
-    code = f"from pipelines.tracking import Run; Run({run.uri!r}, {run.run_id!r}).log_metrics"
-
-    subprocess.run([sys.executable, "-c", code + "({'loss': 0.25}, step=7)"], check=True)
-
-    assert record(run).data.metrics["loss"] == 0.25
-    run.finish()
 
 
 def test_none_is_not_a_point_of_a_curve(database):
@@ -176,38 +243,282 @@ def test_none_is_not_a_point_of_a_curve(database):
     assert record(run).data.metrics == {"psnr": 20.0}
 
 
-def test_unreachable_server_warns_once_and_work_goes_on(monkeypatch, caplog):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+def log_everything(run, folder):
+    """One call of each kind."""
+    note = folder / "note.txt"
+    note.write_text("hello", encoding="utf-8")
+    run.log_params({"train": {"steps": 3}})
+    run.log_rows([(1, 1000, {"loss": 3.0}), (2, 2000, {"loss": 2.0})])
+    run.log_file(note, "notes")
+    run.log_image(picture(folder / "grid.png"), "grid", 2, time_ms=2000)
+    run.log_table(pd.DataFrame({"psnr": [1.5]}), "board")
+    run.log_model("step-1", 1, {"validation_psnr": 20.0}, "/x/1", {"kept": "last"})
+    run.log_model("step-2", 2, {"validation_psnr": 21.0}, "/x/2")
+    run.forget_model("step-1")
+    run.set_tags({"stage": "train"})
+    note.unlink()
 
+
+def check_everything(database, found):
+    """What `log_everything` leaves on the server, once."""
+    run_id, data = found.info.run_id, found.data
+    assert found.info.status == "FINISHED"
+    assert data.params == {"train.steps": "3"}
+    assert curve(run_id, "loss") == [(1, 3.0, 1000), (2, 2.0, 2000)]
+    assert data.tags["stage"] == "train"
+    assert [model.name for model in models(run_id)] == ["step-2"]
+    folder = database / "mlartifacts" / run_id / "artifacts"
+    assert (folder / "notes" / "note.txt").read_text(encoding="utf-8") == "hello"
+    assert len(list((folder / "images").iterdir())) == 2
+    assert client().load_table(found.info.experiment_id, "board.json", [run_id]).psnr[0] == 1.5
+
+
+def test_without_trouble_nothing_waits(database, tmp_path):
+    with open_run("live", "live") as run:
+        log_everything(run, tmp_path)
+
+    check_everything(database, record(run))
+    assert waiting() == []
+
+
+def test_what_a_dead_server_missed_is_sent_by_any_later_stage(dead, database, tmp_path, caplog):
+    with open_run("row", "missed", {"stage": "open"}) as run:
+        log_everything(run, tmp_path)
+    assert run.run_id is None
+    assert "missed.jsonl" in waiting()
+    begun = time.time() * 1000
+
+    dead()
+    with open_run("another", "any later stage"):
+        pass
+
+    found = record_of("missed")
+    check_everything(database, found)
+    assert found.info.run_name == "row"
+    assert found.info.start_time <= found.info.end_time <= begun
+    assert waiting() == []
+
+
+def test_dead_server_warns_once_and_once_more_at_the_end(dead, caplog):
     with open_run("down", "down") as run:
         for step in range(5):
             run.log_metrics({"loss": 1.0}, step)
+        (first,) = caplog.records
+    first, last = (each.getMessage() for each in caplog.records)
 
-    assert run.run_id is None
-    assert len(caplog.records) == 1
-    assert "http://127.0.0.1:9" in caplog.text
-    assert "MLFLOW_TRACKING_URI" in caplog.text
+    assert DEAD in first
+    assert "MLFLOW_TRACKING_URI" in first
+    assert "7 calls of run 'down' wait" in last
+    assert "any later stage sends them" in last
+    assert f"{BACKLOG}/down.jsonl" in last
 
 
-def test_server_lost_during_a_run_warns_counts_and_tells_at_the_end(monkeypatch, caplog):
+def test_passwords_in_the_address_are_not_told(dead, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+
+    with open_run("down", "password"):
+        pass
+
+    assert "secret" not in caplog.text
+    assert "127.0.0.1:9" in caplog.text
+
+
+def test_dead_server_is_not_asked_again_for_a_while(dead, monkeypatch):
+    monkeypatch.setattr(run_module, "SECONDS_BEFORE_RETRY", 60.0)
+    run = open_run("down", "patience")
+    asked = []
+    monkeypatch.setattr(run.server, "send", asked.append)
+
+    run.log_metrics({"loss": 1.0}, 1)
+
+    assert asked == []
+    assert Path(BACKLOG, "patience.jsonl").read_text().count("\n") == 2
+
+
+def test_server_lost_in_the_middle_gets_all_when_it_is_back(database, monkeypatch):
+    run = open_run("lost", "lost")
+    run.log_metrics({"loss": 1.0}, 1, 10)
+    alive, run.server.uri = run.server.uri, DEAD
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    run = Run("http://127.0.0.1:9", "0" * 32)
-
-    for step in range(5):
-        run.log_metrics({"loss": 1.0}, step)
+    run.log_metrics({"loss": 2.0}, 2, 20)
+    run.log_metrics({"loss": 3.0}, 3, 30)
+    run.server.uri = alive
+    run.log_metrics({"loss": 4.0}, 4, 40)
     run.finish()
 
-    assert run.health.dropped >= 5
-    assert "could not log metrics of step 0" in caplog.text
-    assert "incomplete: 5 log calls" in caplog.text
+    steps = [(step, float(step), 10 * step) for step in range(1, 5)]
+    assert curve(record_of("lost").info.run_id, "loss") == steps
+    assert waiting() == []
 
 
-def test_a_missing_file_of_ours_is_no_trouble_of_the_server():
-    run = Run("http://127.0.0.1:9", None)
+def test_sender_that_was_killed_before_it_could_clear_up_sends_nothing_twice(
+    dead, database, tmp_path
+):
+    with open_run("twice", "twice") as run:
+        log_everything(run, tmp_path)
+    saved = {path: path.read_bytes() for path in Path(BACKLOG).rglob("*") if path.is_file()}
+    dead()
+
+    for _ in range(2):
+        for path, content in saved.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        with open_run("later", "later"):
+            pass
+
+    check_everything(database, record_of("twice"))
+
+
+@pytest.mark.slow
+def test_killed_process_leaves_what_it_logged(dead, tmp_path):
+    code = (
+        "import os, signal; from pipelines.tracking import open_run; run = open_run('k', 'killed');"
+        "run.log_metrics({'loss': 1.5}, 1, 10); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == -signal.SIGKILL
+    with Path(BACKLOG, "killed.jsonl").open("a") as file:
+        file.write('{"kind": "metr')
+    dead()
+
+    with open_run("later", "later"):
+        pass
+
+    assert curve(record_of("killed").info.run_id, "loss") == [(1, 1.5, 10)]
+    assert waiting() == []
+
+
+def test_what_a_server_refuses_does_not_hold_up_the_rest(dead, caplog):
+    with open_run("refused", "refused") as run:
+        run.log_metrics({"no*star": 1.0}, 1)
+        run.log_metrics({"no*star": 1.0}, 2)
+        run.log_metrics({"loss": 2.0}, 2, 20)
+    dead()
+    caplog.clear()
+
+    with open_run("later", "later"):
+        pass
+
+    assert curve(record_of("refused").info.run_id, "loss") == [(2, 2.0, 20)]
+    assert caplog.text.count("refuses metrics of run key 'refused'") == 1
+    assert waiting() == []
+
+
+def test_damaged_backlog_is_named_and_ends_no_work(database, caplog):
+    Path(BACKLOG).mkdir()
+    Path(BACKLOG, "damaged.jsonl").write_text("not json\n")
+
+    with open_run("damaged", "damaged") as run:
+        run.log_metrics({"loss": 1.0}, 1)
+
+    assert f"{BACKLOG}/damaged.jsonl: a line after byte 0 is damaged, delete it" in caplog.text
+    assert "4 calls of run 'damaged' wait" in caplog.text
+
+
+def test_a_missing_file_of_ours_is_no_trouble_of_the_server(database):
+    run = open_run("missing", "missing")
 
     with pytest.raises(FileNotFoundError, match=r"nothing\.md: missing"):
         run.log_file(Path("nothing.md"))
+
+
+def test_run_is_found_by_the_note_beside_its_checkpoints(database, tmp_path):
+    beside = tmp_path / "checkpoints"
+    beside.mkdir()
+    with open_run("beside", "beside", beside=beside) as first:
+        pass
+    client().delete_tag(first.run_id, KEY_TAG)
+
+    second = open_run("beside", "beside", beside=beside)
+
+    note = json.loads((beside / RUN_FILE).read_text())
+    assert note == {"uri": tracking_uri(), "run_id": first.run_id}
+    assert second.run_id == first.run_id
+
+
+@pytest.mark.parametrize("noted", ["of another server", "deleted"])
+def test_note_of_a_run_that_is_gone_gives_way(database, tmp_path, noted):
+    old = open_run("gone", f"gone {noted}", beside=tmp_path)
+    if noted == "deleted":
+        client().delete_run(old.run_id)
+    else:
+        (tmp_path / RUN_FILE).write_text('{"uri": "http://other", "run_id": "%s"}\n' % ("0" * 32))
+
+    new = open_run("gone", f"gone {noted}", beside=tmp_path)
+
+    assert (new.run_id == old.run_id) == (noted != "deleted")
+    assert json.loads((tmp_path / RUN_FILE).read_text())["run_id"] == new.run_id
+
+
+def test_kept_checkpoint_is_one_model_however_often_it_is_logged(database):
+    with open_run("models", "models") as run:
+        for score in (20.0, 30.0):
+            run.log_model("step-10", 10, {"validation_psnr": score}, "/store/10", {"best": score})
+
+    (model,) = models(run.run_id)
+    assert (model.name, model.status) == ("step-10", "READY")
+    assert model.tags["fixtalk.location"] == "/store/10"
+    assert model.tags["best"] == "30.0"
+    assert [(m.key, m.value, m.step) for m in model.metrics] == [("validation_psnr", 20.0, 10)]
+    assert [m.step for m in client().get_metric_history(run.run_id, "validation_psnr")] == [10]
+    assert [(o.model_id, o.step) for o in record(run).outputs.model_outputs] == [
+        (model.model_id, 10)
+    ]
+
+
+def test_pruned_checkpoint_is_no_model_any_more_and_forgetting_it_twice_does_no_harm(database):
+    with open_run("pruned", "pruned") as run:
+        run.log_model("step-10", 10, {}, "/store/10")
+        (model,) = models(run.run_id)
+        run.forget_model("step-10")
+        run.forget_model("step-10")
+
+    assert models(run.run_id) == []
+    with pytest.raises(MlflowException, match="not found"):
+        client().get_logged_model(model.model_id)
+
+
+@pytest.mark.slow
+def test_backlog_reaches_a_server_that_was_started_later(dead, tmp_path, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    run = open_run("http", "http")
+    log_everything(run, tmp_path)
+    assert run.run_id is None
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            command, env=os.environ | quiet, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        until_healthy(f"http://127.0.0.1:{port}/health")
+        run.finish()
+
+        found = record_of("http")
+        assert found.info.status == "FINISHED"
+        assert curve(found.info.run_id, "loss") == [(1, 3.0, 1000), (2, 2.0, 2000)]
+        assert [model.name for model in models(found.info.run_id)] == ["step-2"]
+        grids = client().list_artifacts(found.info.run_id, "images")
+        assert sorted(Path(file.path).suffix for file in grids) == [".png", ".webp"]
+        assert waiting() == []
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def until_healthy(address):
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(address, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"{address} does not answer")
 
 
 def test_a_quote_in_a_key_is_refused():
