@@ -45,7 +45,7 @@ test-slow: setup ; $(PY) -m pytest -q
 ## lint       formatting and style
 lint: setup ; $(BIN)/ruff format --check . && $(BIN)/ruff check .
 
-## soak       a small training killed twenty times at random, against one left alone
+## soak       a small training killed twenty times at random, beside one left alone
 soak: setup ; $(RUN) $(PY) scripts/soak.py
 
 ## bench-train  step time under Ray Train beside a plain loop, and two workers beside one

@@ -1,5 +1,6 @@
 """Clips → the pairs that training and validation are fed with, decoded ahead by Ray Data."""
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -140,12 +141,19 @@ class Reader:
         )
 
     def __call__(self, spans: dict[str, np.ndarray]) -> Iterator[dict[str, list]]:
-        """Steps of a span; phases differ in their arrays, so these travel as bytes."""
+        """Steps of a span; phases differ in their arrays, so these travel as bytes.
+
+        An error travels too: raised here, it would lose its kind.
+        """
         from safetensors.numpy import save
 
         lanes = spans["lanes"][0].tolist()
         for step in range(int(spans["first"][0]), int(spans["end"][0])):
-            yield {"step": [step], "pairs": [save(self.pairs(step, lanes))]}
+            try:
+                pairs, error = save(self.pairs(step, lanes)), b""
+            except Exception as own:
+                pairs, error = b"", pickle.dumps(own)
+            yield {"step": [step], "pairs": [pairs], "error": [error]}
 
 
 def stream(
@@ -172,10 +180,12 @@ def stream(
     )
     batches = steps.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=2)
     for step, batch in zip(range(first, last), batches, strict=True):
-        found = batch["step"][0].as_py()
+        found, arrays, error = (batch[name][0].as_py() for name in ("step", "pairs", "error"))
+        if error:
+            raise pickle.loads(error)
         if found != step:
             raise RuntimeError(f"the stream of pairs gave step {found} instead of {step}")
-        yield load(batch["pairs"][0].as_py())
+        yield load(arrays)
 
 
 def _exact_warp(resolution: int) -> WarpTruth:

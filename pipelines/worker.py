@@ -87,11 +87,13 @@ def work(job: Job) -> None:
     is_first_here = context.get_local_rank() == 0
     asked = _asked(job.stop) if rank == 0 else lambda: False
     goes = _notice(workers > context.get_local_world_size())
-    method, begin, waited = _method(job, device), time.monotonic(), 0.0
+    method, begin, waited = _method(job, device), None, 0.0
     while state.step < job.steps:
         ready = time.monotonic()
-        batches = Batch.of(next(pairs), device).split(config.microbatch)
-        waited += time.monotonic() - ready
+        arrays = next(pairs)
+        now = time.monotonic()  # waiting for the first is a part of starting up
+        begin, waited = (now, 0.0) if begin is None else (begin, waited + now - ready)
+        batches = Batch.of(arrays, device).split(config.microbatch)
         weighted = [Microbatch(b, weight) for b, (_, weight) in zip(batches, share, strict=True)]
         values = train_step(state, weighted, job.schedule, method)
         values, stops = _agree(values, asked(), device)
