@@ -5,13 +5,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from pipelines.files import write_text
-from pipelines.journal import append_row, read_rows
+from pipelines.files import append_row, read_rows, write_text
 
 Call = dict[str, Any]  # what JSON can hold; `file` is the path of a file that goes with it
 
@@ -83,8 +82,18 @@ class Backlog:
             return False
 
 
-def send_waiting(folder: Path, action: Callable[[Call], None]) -> None:
-    """Send all backlogs of a folder but those that another process is sending; see `send`."""
+def send_waiting(folder: Path, action: Callable[[Call], None]) -> dict[Path, OSError]:
+    """Send all backlogs of a folder but those that another process is sending; see `send`.
+
+    Returns:
+        What could not be sent, and why.
+    """
+    trouble = {}
     for path in sorted(folder.glob("[!.]*.jsonl")):
-        with suppress(BlockingIOError):
+        try:
             Backlog(path).send(action, wait=False)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            trouble[path] = error
+    return trouble

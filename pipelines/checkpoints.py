@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+from pipelines.files import replacing
 
 _log = logging.getLogger(__name__)
 
@@ -173,21 +174,8 @@ class Checkpoints:
         if not self._local:
             self._fs.pipe_file(f"{self._root}/{name}", data)
             return
-        folder = Path(self._root)
-        temporary = folder / f".{name}"
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)  # half a state would fill a full disk for good
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with replacing(Path(self._root) / name) as temporary:
+            temporary.write_bytes(data)
 
     def _prune(self) -> None:
         """Remove old states, and files without a mark that killed runs left behind."""

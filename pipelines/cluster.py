@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -29,29 +30,39 @@ LOOPBACK = {
     "GLOO_SOCKET_IFNAME": "lo",
 }
 SHARED_MEMORY = 2 * 2**30  # bytes of the object store at most
-CPUS_PER_WORKER = 2  # one computes, the other reads and decodes for it
+RETRIES = 2  # of an item whose process died
 
 
 class Cluster(NamedTuple):
     """What a Ray session offers."""
 
     cpus: int
-    gpus: int
-    nodes: int
+    gpus: int  # that have a CPU beside them
+    is_elastic: bool  # nodes may leave and join
 
     def workers(self, on_gpu: bool) -> int:
-        """One per GPU, or one per CPUS_PER_WORKER; FIXTALK_WORKERS lowers that."""
-        most = self.gpus if on_gpu else max(1, self.cpus // CPUS_PER_WORKER)
-        return min(most, wished_workers() or most)
+        """One per GPU or per CPU; FIXTALK_WORKERS lowers that.
+
+        Raises:
+            RuntimeError: there is room for none.
+        """
+        most = self.gpus if on_gpu else self.cpus
+        if not most:
+            raise RuntimeError(f"{self}: no room for a worker, which needs a CPU on its node")
+        return min(most, worker_limit() or most)
 
 
 def cores() -> int:
     """Cores this process may use; FIXTALK_WORKERS lowers it."""
-    usable = len(psutil.Process().cpu_affinity()) if psutil.LINUX else psutil.cpu_count()
-    return min(usable, wished_workers() or usable)
+    return min(all_cores(), worker_limit() or all_cores())
 
 
-def wished_workers() -> int | None:
+def all_cores() -> int:
+    """Cores this process may use."""
+    return len(psutil.Process().cpu_affinity()) if psutil.LINUX else psutil.cpu_count()
+
+
+def worker_limit() -> int | None:
     """FIXTALK_WORKERS, where it is set."""
     text = os.environ.get("FIXTALK_WORKERS", "")
     if not text:
@@ -76,16 +87,17 @@ def ray_session() -> Iterator[Cluster]:
     else:
         ray.init(
             address="local",
-            num_cpus=CPUS_PER_WORKER * cores(),
+            num_cpus=cores(),
             include_dashboard=False,
             object_store_memory=min(SHARED_MEMORY, psutil.virtual_memory().available // 4),
             _node_ip_address="127.0.0.1",
             **quiet,
         )
     try:
-        found = ray.cluster_resources()
-        nodes = sum(node["Alive"] for node in ray.nodes())
-        yield Cluster(int(found.get("CPU", 1)), int(found.get("GPU", 0)), nodes)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus = [int(node.get("CPU", 0)) for node in nodes]
+        gpus = [min(int(node.get("GPU", 0)), n) for node, n in zip(nodes, cpus, strict=True)]
+        yield Cluster(sum(cpus), sum(gpus), len(nodes) > 1 or not is_loopback)
     finally:
         ray.shutdown()
 
@@ -102,8 +114,8 @@ def map_parallel(
     needs no session: it runs here.
 
     The first exception of an item ends the map. A killed actor is replaced and its items are
-    done again. Actors end with this process, even if it is killed: a run that resumes never
-    races with them.
+    done again, a few times. Actors end with this process, even if it is killed: a run that
+    resumes never races with them.
 
     Args:
         function: importable by name.
@@ -134,6 +146,16 @@ class _Failure(NamedTuple):
     error: Exception
 
 
+def portable(error: Exception) -> Exception:
+    """The exception with its traceback as a note, fit to be sent to another process."""
+    error.add_note(traceback.format_exc())
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # one with arguments of its own
+        return RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+    return error
+
+
 class _Actor:
     """Calls the function on one pickled item after the other."""
 
@@ -147,7 +169,7 @@ class _Actor:
         try:
             outcome = self.function(pickle.loads(row["item"]))
         except Exception as error:
-            outcome = _Failure(error)
+            outcome = _Failure(portable(error))
         return {"outcome": cloudpickle.dumps(outcome)}
 
 
@@ -156,6 +178,7 @@ def _stream(
 ) -> Iterator[Result | _Failure]:
     import ray
     from ray import cloudpickle
+    from ray.exceptions import RayError
 
     quiet_data()
     rows = [{"item": cloudpickle.dumps(item)} for item in items]
@@ -165,9 +188,19 @@ def _stream(
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
         num_gpus=gpus or None,
+        max_task_retries=RETRIES,
     )
-    for row in outcomes.iter_rows():
-        yield pickle.loads(row["outcome"])
+    done = 0
+    try:
+        for row in outcomes.iter_rows():
+            yield pickle.loads(row["outcome"])
+            done += 1
+    except RayError as error:
+        at = ", ".join(repr(item)[:200] for item in items[done : done + 2 * workers])
+        raise RuntimeError(
+            f"a process died {RETRIES + 1} times at one of these items, out of memory or by a "
+            f"crash: {at}"
+        ) from error
 
 
 def quiet_data() -> None:

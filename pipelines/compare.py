@@ -106,7 +106,9 @@ def compare(
         for clip, paths in matches.both.items()
     ]  # fmt: skip
     total, outcomes = Totals(), []
-    for job, outcome in zip(jobs, map_parallel(_score_clip, jobs, "score"), strict=True):
+    for job, outcome in zip(
+        jobs, map_parallel(_score_clip, jobs, "score", on_gpu=True), strict=True
+    ):
         if audio and not job.sound:
             outcome.notes.append(f"no sound of this name in {audio}")
         if outcome.scores:

@@ -13,6 +13,7 @@ from fixtalk.media import probe
 from fixtalk.pages import Page, find_pages, missing_labels, read_page
 from fixtalk.pairs import Augmentation, PairSampler, Place, Truth, WarpTruth
 from fixtalk.phases import Stretch, stretch_at
+from pipelines.cluster import portable, quiet_data
 
 if TYPE_CHECKING:
     from fixtalk.reenactment import Batch
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 VALIDATION_PAIRS = 32
 SPAN = 16  # steps that are decoded in one go
+STREAM = 10_000  # steps that are planned in one go
 EXACT = ("identity_seed", "arkit", "pose", "box", "camera")  # what an exact warp is made from
 
 
@@ -152,40 +154,46 @@ class Reader:
             try:
                 pairs, error = save(self.pairs(step, lanes)), b""
             except Exception as own:
-                pairs, error = b"", pickle.dumps(own)
+                pairs, error = b"", pickle.dumps(portable(own))
             yield {"step": [step], "pairs": [pairs], "error": [error]}
 
 
 def stream(
     config: "TrainConfig", corpus: Corpus, schedule: list[Stretch], first: int, lanes: list[int]
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Pairs of a worker's lanes from step `first` to the end, read and decoded ahead."""
+    """Pairs of a worker's lanes from step `first` to the end, read and decoded ahead.
+
+    The reader is an actor on the worker's own node.
+    """
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
     from safetensors.numpy import load
 
-    from pipelines.cluster import quiet_data
-
     quiet_data()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     last = sum(stretch.steps for stretch in schedule)
-    spans = [
-        {"first": step, "end": min(step + SPAN, last), "lanes": lanes}
-        for step in range(first, last, SPAN)
-    ]
-    steps = ray.data.from_items(spans, override_num_blocks=len(spans)).map_batches(
-        Reader,
-        fn_constructor_args=(config, corpus, schedule),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=1),
-        num_cpus=0,  # one of those that the worker has reserved
-    )
-    batches = steps.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=2)
-    for step, batch in zip(range(first, last), batches, strict=True):
-        found, arrays, error = (batch[name][0].as_py() for name in ("step", "pairs", "error"))
-        if error:
-            raise pickle.loads(error)
-        if found != step:
-            raise RuntimeError(f"the stream of pairs gave step {found} instead of {step}")
-        yield load(arrays)
+    for start in range(first, last, STREAM):
+        end = min(start + STREAM, last)
+        spans = [
+            {"first": step, "end": min(step + SPAN, end), "lanes": lanes}
+            for step in range(start, end, SPAN)
+        ]
+        steps = ray.data.from_items(spans, override_num_blocks=len(spans)).map_batches(
+            Reader,
+            fn_constructor_args=(config, corpus, schedule),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=1),
+            num_cpus=0,  # it goes along with the worker that waits for it
+            scheduling_strategy=here,
+        )
+        batches = steps.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=2)
+        for step, batch in zip(range(start, end), batches, strict=True):
+            found, arrays, error = (batch[name][0].as_py() for name in ("step", "pairs", "error"))
+            if error:
+                raise pickle.loads(error)
+            if found != step:
+                raise RuntimeError(f"the stream of pairs gave step {found} instead of {step}")
+            yield load(arrays)
 
 
 def _exact_warp(resolution: int) -> WarpTruth:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import replacing
+
 PLAIN, CHOSEN, PALE = "#7f93ad", "#d9822b", "#cfd8e3"
 PROBES = {  # columns of a probe's row
     "identity": ("person named", "#33415c"),
@@ -34,9 +36,8 @@ def draw_chart(report: Mapping[str, Any], path: Path) -> None:
     _draw_probes(fixtalk, report, "fixtalk")
     text.axis("off")
     text.text(0, 1, _verdict(report), va="top", fontsize=11, linespacing=1.5)
-    temporary = path.with_name(f".{path.name}")
-    FigureCanvasAgg(figure).print_png(temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        FigureCanvasAgg(figure).print_png(temporary)
 
 
 def _entitle(panel: Any, title: str, unit: str) -> None:

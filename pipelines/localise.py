@@ -145,7 +145,7 @@ def _observe(
             ]
             job = partial(_measure, variants, models[name], judges.resolve(), *pictures)
             jobs.append(((name, kind), job))
-    results = list(map_parallel(_call, [job for _, job in jobs], "localise"))
+    results = list(map_parallel(_call, [job for _, job in jobs], "localise", on_gpu=True))
     parts: dict[Any, list[Any]] = {}
     for (label, _), result in zip(jobs, results, strict=True):
         parts.setdefault(label, []).append(result)

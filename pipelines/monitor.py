@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtalk.training import Batch, TrainState
-from pipelines.files import write_text
-from pipelines.journal import append_row, read_rows
+from pipelines.files import append_row, read_rows, replacing, write_text
 from pipelines.run import Run
 
 HISTORY = "history.jsonl"
@@ -54,16 +53,20 @@ class Monitor:
     def __init__(self, folder: Path, pairs: Batch | None, sample_every: int, steps: int) -> None:
         self.journal, self.samples, self.pairs = _Journal(folder / HISTORY), folder / SAMPLES, pairs
         self.sample_every, self.steps = sample_every, steps
+        self.known = {row["step"]: row for row in read_rows(folder / HISTORY)[0]}
 
     def look(self, state: TrainState, values: dict[str, float]) -> dict[str, float]:
         """Log the step, where it is due and was not logged before a restart.
 
         Returns:
-            What was logged: the values, and those of the validation where a grid is due.
+            What is logged of it, now or before: the values, and those of the validation where a
+            grid is due.
         """
         step = state.step
         is_sampled = step % self.sample_every == 0 or step == self.steps
-        if step <= self.journal.last or not (is_sampled or step % LOG_EVERY == 0):
+        if step <= self.journal.last:
+            return self.known.get(step, {})
+        if not (is_sampled or step % LOG_EVERY == 0):
             return {}
         if self.pairs is not None and is_sampled:
             values = values | self._validate(state)
@@ -94,10 +97,8 @@ class Monitor:
         from PIL import Image
 
         self.samples.mkdir(exist_ok=True)
-        path = self.samples / f"{step:08d}.png"
-        temporary = path.with_name(f".{path.name}")
-        Image.fromarray(grid).save(temporary)
-        temporary.replace(path)
+        with replacing(self.samples / f"{step:08d}.png") as temporary:
+            Image.fromarray(grid).save(temporary)
 
 
 class NodeMonitor:
@@ -191,12 +192,12 @@ def mirror(folder: Path, run: Run, steps: int) -> Iterator[None]:
         thread.start()
         try:
             yield
-            bar.update(task, completed=steps)
         finally:
             done.set()
             thread.join()
             passed.history()
             passed.rest()
+            bar.update(task, completed=_Journal(folder / HISTORY).last)
 
 
 class _Mirror:

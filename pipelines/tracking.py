@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pipelines.backlog import Backlog, Call, send_waiting
-from pipelines.files import write_text
-from pipelines.journal import read_rows
+from pipelines.files import read_rows, write_text
 from pipelines.run import Run
 
 if TYPE_CHECKING:
@@ -57,10 +56,8 @@ def open_run(
     backlog = Backlog(folder / f"{quote(key, safe='')}.jsonl")
     run = Run(server, backlog, name, key, tags or {}, beside)
     if run.run_id:
-        try:
-            send_waiting(folder, server.send)
-        except OSError as error:
-            LOG.warning("MLflow at %s: %s; it waits in %s", server.address, error, folder)
+        for path, error in send_waiting(folder, server.send).items():
+            LOG.warning("MLflow at %s: %s; it waits in %s", server.address, error, path)
     return run
 
 
@@ -123,7 +120,6 @@ class Server:
             ConnectionError: the server does not answer, or not as MLflow does.
         """
         from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
 
         kind, key = call["kind"], call["run"]["key"]
         try:
@@ -140,7 +136,7 @@ class Server:
                     message = "MLflow at %s refuses %s of run key '%s', they are left out: %s"
                     LOG.warning(message, self.address, kind, key, _reason(error))
                 self._refused.add(_reason(error))
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except Exception as error:  # databases and artifact stores have their own kinds
             self.run_ids.pop(key, None)  # may be another server when it is back
             raise ConnectionError(f"could not deliver '{kind}' ({_reason(error)})") from error
 

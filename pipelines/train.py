@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -75,6 +76,8 @@ class TrainConfig(StageConfig):
     def _fits_together(self) -> Self:
         if self.batch % self.microbatch:
             raise ValueError(f"batch {self.batch} is no multiple of microbatch {self.microbatch}")
+        if self.sample_every % self.checkpoint_every:
+            raise ValueError("sample_every is a multiple of checkpoint_every: scores need a state")
         if self.model.emi or self.model.edi:
             raise ValueError("model is the base's: indicators are sized by emi and edi beside it")
         for name, variant in self.variants.items():
@@ -158,8 +161,10 @@ def train(
         training_pairs(config, corpus).check_swaps()
     key = inputs_hash(config, variant, clips, base)
     folder = tracking.project_root() / checkpoints / key
-    place = os.environ.get("FIXTALK_CHECKPOINTS")
-    place = f"{place.rstrip('/')}/{variant}/{key}" if place else str(folder)
+    place = str(folder)
+    if root := os.environ.get("FIXTALK_CHECKPOINTS"):
+        root = root if "://" in root else tracking.project_root() / root
+        place = f"{root}/{variant}/{key}"
     tags = {"variant": variant, "l_per": config.perceptual, **corpus.tags}
     if base is not None:
         has_one = (base / DISCRIMINATOR).is_file()
@@ -182,36 +187,57 @@ def _train(job: Job, run: tracking.Run) -> TrainState:
 
     Raises:
         SystemExit: asked to stop; status 143, as the shell gives it for SIGTERM.
+        RuntimeError: the workers ended early, and nobody had asked them to.
     """
     saved = Checkpoints(job.place)
     state = _reached(job, saved)
-    if state.step < job.steps:
-        try:
-            with mirror(job.folder, run, job.steps):
-                workers = job.config.batch // job.config.microbatch
-                run_workers(work, job, job.folder, workers, job.stop)
-        finally:
+    job.stop.unlink(missing_ok=True)
+    with mirror(job.folder, run, job.steps):  # what a killed run did not pass on, if nothing else
+        if state.step < job.steps:
+            microbatches = job.config.batch // job.config.microbatch
+            try:
+                run_workers(
+                    work, job, job.folder, microbatches, job.stop, partial(_last, job.place)
+                )
+            finally:
+                _list_models(job, saved, run)
+            state = _reached(job, saved)
+        else:
             _list_models(job, saved, run)
-        state = _reached(job, saved)
     if state.step < job.steps:
-        logging.getLogger("fixtalk.train").warning(
-            "%s: asked to stop, saved at step %d of %d; the same command goes on from there",
-            job.variant, state.step, job.steps,
-        )  # fmt: skip
+        at = f"{job.variant}: step {state.step} of {job.steps}"
+        if not job.stop.exists():
+            raise RuntimeError(f"{at}: the workers have ended early; the same command goes on")
+        logging.getLogger("fixtalk.train").warning("%s: stopped; the same command goes on", at)
         raise SystemExit(STOPPED)
     return state
 
 
 def _reached(job: Job, saved: Checkpoints) -> TrainState:
-    newest = saved.newest()
+    """The newest state; one in the place of an earlier run is brought along."""
+    note, newest = job.folder / "place", saved.newest()
+    earlier = note.read_text(encoding="utf-8").strip() if note.exists() else job.place
+    if newest is None and earlier != job.place and (newest := Checkpoints(earlier).newest()):
+        saved.save(newest[1], newest[0].step, newest[0].score)
+        saved.flush()
+    write_text(note, job.place + "\n")
     return job.state(newest and newest[1])
+
+
+def _last(place: str) -> int | None:
+    """Step of the newest state."""
+    return max((kept.step for kept in Checkpoints(place).kept()), default=None)
 
 
 def _list_models(job: Job, saved: Checkpoints, run: tracking.Run) -> None:
     """Let the tracking server know the checkpoints that are kept, and no others."""
     listed = job.folder / "models.json"
     before = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
-    kept = {f"{job.variant}-step-{one.step}": one for one in saved.kept()}
+    try:
+        kept = {f"{job.variant}-step-{one.step}": one for one in saved.kept()}
+    except Exception as error:  # each storage has its own; the work itself may have gone well
+        logging.getLogger("fixtalk.train").warning("%s: not listed: %s", job.place, error)
+        return
     for name, one in kept.items():
         score = {} if one.score is None else {"validation_psnr": one.score}
         run.log_model(name, one.step, score, f"{job.place}/{one.file}", {"variant": job.variant})
@@ -229,9 +255,7 @@ def inputs_hash(config: TrainConfig, variant: str, clips: Path, base: Path | Non
     code = [p for p in package.rglob("*") if p.suffix in (".py", ".npz")]
     start = sorted(base.glob("*.safetensors")) if base else []
     shards = sorted((clips / "shards").glob("*.parquet"))
-    stage = [
-        Path(__file__).with_name(f"{name}.py") for name in ("train", "feed", "perception", "worker")
-    ]
+    stage = [Path(__file__).with_name(f"{name}.py") for name in ("feed", "perception")]
     for path in [*shards, *start, *stage, *sorted(code)]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
@@ -240,7 +264,8 @@ def inputs_hash(config: TrainConfig, variant: str, clips: Path, base: Path | Non
 def _recipe(config: TrainConfig, variant: str) -> dict[str, Any]:
     """The config without what other variants need."""
     stretches = config.schedule(variant)
-    shared = config.model_dump(exclude={"model", "emi", "edi", "phases", "variants"})
+    intervals = {"checkpoint_every", "sample_every"}  # change nothing of what is trained
+    shared = config.model_dump(exclude={"model", "emi", "edi", "phases", "variants", *intervals})
     return {
         **shared,
         "variant": variant,

@@ -24,8 +24,7 @@ from pipelines.perception import vgg19
 if TYPE_CHECKING:
     from pipelines.train import TrainConfig
 
-SECONDS_BETWEEN_LOOKS = 1.0  # for the file that asks to stop
-STEPS_BETWEEN_NOTICES = 20  # asking Ray whether a node goes is a barrier
+SECONDS_PER_LOOK = 1.0  # for the file that asks to stop, and for what Ray knows of nodes that go
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,8 @@ def work(job: Job) -> None:
 
     context, device, config = ray.train.get_context(), get_device(), job.config
     rank, workers = context.get_world_rank(), context.get_world_size()
-    if device.type == "cpu":
-        cores = cluster.cores() // cluster.CPUS_PER_WORKER
-        torch.set_num_threads(max(1, cores // context.get_local_world_size()))
+    if device.type == "cpu":  # one core for the readers
+        torch.set_num_threads(max(1, cluster.all_cores() // context.get_local_world_size() - 1))
     share = share_of(rank, workers, config.batch // config.microbatch)
     saved = Checkpoints(job.place)
     state = job.state(_agree_on_newest(saved))
@@ -84,9 +82,8 @@ def work(job: Job) -> None:
         state.wrap = _parallel
     scribe = _Scribe(job, saved) if rank == 0 else None
     node = NodeMonitor(job.folder, context.get_node_rank())
-    is_first_here = context.get_local_rank() == 0
-    asked = _asked(job.stop) if rank == 0 else lambda: False
-    goes = _notice(workers > context.get_local_world_size())
+    is_first_here, is_due = context.get_local_rank() == 0, _every(SECONDS_PER_LOOK)
+    node_goes = _preemption_notice()
     method, begin, waited = _method(job, device), None, 0.0
     while state.step < job.steps:
         ready = time.monotonic()
@@ -96,8 +93,9 @@ def work(job: Job) -> None:
         batches = Batch.of(arrays, device).split(config.microbatch)
         weighted = [Microbatch(b, weight) for b, (_, weight) in zip(batches, share, strict=True)]
         values = train_step(state, weighted, job.schedule, method)
-        values, stops = _agree(values, asked(), device)
-        is_urgent = goes(state.step) or stops
+        looks = rank == 0 and is_due()
+        values, (looks, stops) = _agree(values, [looks, looks and _is_asked(job.stop)], device)
+        is_urgent = bool(stops or (looks and node_goes()))
         if is_first_here:
             node.look(state.step)
         if scribe:
@@ -145,47 +143,55 @@ def _lanes(share: list[tuple[int, float]], size: int) -> list[int]:
 
 
 def _agree(
-    values: dict[str, float], stops: bool, device: torch.device
-) -> tuple[dict[str, float], bool]:
-    """Means of all workers' values, and whether any of them is asked to stop."""
+    values: dict[str, float], flags: list[bool], device: torch.device
+) -> tuple[dict[str, float], list[bool]]:
+    """Means of all workers' values, and whether any of them raises a flag."""
     names = sorted(values)
-    told = torch.tensor([float(stops), *map(values.get, names)], dtype=torch.float64, device=device)
+    told = [*map(float, flags), *map(values.get, names)]
+    told = torch.tensor(told, dtype=torch.float64, device=device)
     distributed.all_reduce(told)
-    stops, *sums = told.tolist()
-    return {
-        n: s / distributed.get_world_size() for n, s in zip(names, sums, strict=True)
-    }, stops > 0
+    raised, sums = told[: len(flags)] > 0, told[len(flags) :] / distributed.get_world_size()
+    return dict(zip(names, sums.tolist(), strict=True)), raised.tolist()
 
 
-def _asked(stop: Path) -> Callable[[], bool]:
-    """Whether the file is there, looked for once a second."""
-    last = 0.0
+def _every(seconds: float) -> Callable[[], bool]:
+    """Whether so much time has passed since it last had."""
+    last = time.monotonic()
 
-    def ask() -> bool:
+    def is_due() -> bool:
         nonlocal last
-        if time.monotonic() - last < SECONDS_BETWEEN_LOOKS:
+        if time.monotonic() - last < seconds:
             return False
         last = time.monotonic()
-        return stop.exists()
+        return True
 
-    return ask
+    return is_due
 
 
-def _notice(watches: bool) -> Callable[[int], bool]:
-    """Whether Ray has just learnt that a node will be taken away; older versions cannot tell."""
+def _is_asked(stop: Path) -> bool:
+    """Whether the file is there; network file systems may forget single names for a while."""
+    return stop in stop.parent.iterdir()
+
+
+def _preemption_notice() -> Callable[[], bool]:
+    """Whether Ray has just learnt that a node will be taken away: all workers must ask at once.
+
+    Nobody takes this machine away from a session of its own; older versions of Ray cannot tell.
+    """
     import ray.train
+    import ray.util
 
-    look = getattr(ray.train, "get_preemption_info", None) if watches else None
-    known = None
+    context, known = ray.train.get_context(), None
+    is_alone = context.get_world_size() == context.get_local_world_size()
+    is_local = is_alone and ray.util.get_node_ip_address().startswith("127.")
+    notice = None if is_local else getattr(ray.train, "get_preemption_info", None)
 
-    def ask(step: int) -> bool:
+    def node_goes() -> bool:
         nonlocal known
-        if look is None or step % STEPS_BETWEEN_NOTICES:
-            return False
-        before, known = known, look()
+        before, known = known, notice() if notice else None
         return known is not None and known != before
 
-    return ask
+    return node_goes
 
 
 def _method(job: Job, device: torch.device) -> Method:

@@ -9,21 +9,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.cluster import CPUS_PER_WORKER, enter, ray_session, wished_workers
+from pipelines.cluster import enter, portable, ray_session, worker_limit
 
 Job = TypeVar("Job")
 
-RESTARTS = 8  # after deaths, each from the last checkpoint
+FRUITLESS = 3  # deaths in a row without progress end the run
+PARENT = os.getppid()  # of the stage, from its very start
 
 
 def run_workers(
-    work: Callable[[Job], None], job: Job, folder: Path, limit: int, stop: Path
+    work: Callable[[Job], None],
+    job: Job,
+    folder: Path,
+    limit: int,
+    stop: Path,
+    progress: Callable[[], object],
 ) -> None:
     """Run `work(job)` in a group of Ray Train workers until all have returned.
 
     A worker that dies takes the group with it, which starts again: `work` goes on from what it
-    finds on disk. Its own exceptions, other than of a connection, end the run at once. On
-    several nodes the group has as many workers as there is room for at each start.
+    finds on disk. Its own exceptions end the run at once, but for RuntimeErrors, which broken
+    connections raise; these and deaths end it where several come without progress. On a
+    cluster the group has as many workers as there is room for at each start.
 
     Args:
         work: what each of them does; importable by name.
@@ -31,14 +38,15 @@ def run_workers(
         folder: that all nodes see; Ray's own notes go there.
         limit: workers at most.
         stop: file that appears on SIGTERM, or when DVC has gone: `work` looks for it and returns.
+            A second SIGTERM ends the run as it is.
+        progress: differs after each checkpoint.
     """
-    stop.unlink(missing_ok=True)
     with ray_session() as session:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
         has_gpu, here = session.gpus > 0, Path.cwd()
-        workers = min(session.workers(has_gpu), limit)
+        room, most = session.workers(has_gpu), min(limit, worker_limit() or limit)
         # states lie in a store of ours, so Ray has nothing to resume: a half-written snapshot
         # of a killed session would only stop the next one
         shutil.rmtree(folder / "ray", ignore_errors=True)
@@ -46,18 +54,16 @@ def run_workers(
             lambda loop: _work_in(here, work, loop["job"]),
             train_loop_config={"job": job},
             scaling_config=ScalingConfig(
-                num_workers=workers
-                if session.nodes == 1
-                else (1, min(limit, wished_workers() or limit)),
+                num_workers=(1, most) if session.is_elastic else min(room, most),
                 use_gpu=has_gpu,
-                resources_per_worker={"CPU": CPUS_PER_WORKER} | ({"GPU": 1} if has_gpu else {}),
+                resources_per_worker={"CPU": 1} | ({"GPU": 1} if has_gpu else {}),
             ),
             torch_config=TorchConfig(backend="nccl" if has_gpu else "gloo"),
             run_config=RunConfig(
                 name="ray",
                 storage_path=str(folder),
-                failure_config=FailureConfig(max_failures=RESTARTS),
-                callbacks=[_end_at_own_error()],
+                failure_config=FailureConfig(max_failures=-1),
+                callbacks=[_ends_hopeless(progress)],
             ),
         )
         interrupt = signal.getsignal(signal.SIGINT)
@@ -67,7 +73,8 @@ def run_workers(
         except SystemExit:  # Ray's own Ctrl-C handler leaves with 0, as if all were done
             raise KeyboardInterrupt from None
         except Exception as error:
-            raise _reason(error) from None
+            if not stop.exists():  # a signal to the whole process group ends Ray as well
+                raise _reason(error) from None
         finally:
             signal.signal(signal.SIGINT, interrupt)
 
@@ -75,13 +82,17 @@ def run_workers(
 @contextmanager
 def _touching(stop: Path) -> Iterator[None]:
     """Touch the file on SIGTERM, and where a stage of DVC has lost its parent."""
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.touch())
-    done, parent = threading.Event(), os.getppid()
+
+    def ask(*_: object) -> None:
+        stop.touch()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def watch() -> None:
         while not done.wait(1.0):
-            if os.getppid() != parent:
+            if os.getppid() != PARENT:
                 stop.touch()
+
+    before, done = signal.signal(signal.SIGTERM, ask), threading.Event()
 
     if "DVC_STAGE" in os.environ:  # DVC dies of SIGTERM without a word to its stage
         threading.Thread(target=watch, daemon=True).start()
@@ -94,25 +105,31 @@ def _touching(stop: Path) -> Iterator[None]:
 
 def _work_in(folder: Path, work: Callable[[Job], None], job: Job) -> None:
     enter(folder)
-    work(job)
+    try:
+        work(job)
+    except Exception as error:
+        raise portable(error) from None
 
 
-def _end_at_own_error() -> Any:
-    """A callback of Ray Train's controller: an error that would come again ends the run."""
+def _ends_hopeless(progress: Callable[[], object]) -> Any:
+    """A callback of Ray Train's controller: it ends a run that would fail again and again."""
     from ray.exceptions import RayError
     from ray.train import UserCallback
 
-    class EndAtOwnError(UserCallback):
-        def after_exception(
-            self, run_context: Any, worker_exceptions: dict[int, Exception]
-        ) -> None:
+    class EndsHopeless(UserCallback):
+        reached, fruitless = None, 0
+
+        def after_exception(self, run_context: Any, worker_exceptions: dict) -> None:
             for error in map(_reason, worker_exceptions.values()):
                 is_of_ray = type(error).__module__.startswith("ray.")
-                # a broken connection to another worker is a RuntimeError of torch
                 if not (is_of_ray or isinstance(error, RayError | RuntimeError)):
                     raise error
+            before, self.reached = self.reached, progress()
+            self.fruitless = 1 if self.reached != before else self.fruitless + 1
+            if self.fruitless >= FRUITLESS:
+                raise _reason(next(iter(worker_exceptions.values())))
 
-    return EndAtOwnError()
+    return EndsHopeless()
 
 
 def _reason(error: Exception) -> Exception:

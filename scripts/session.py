@@ -16,7 +16,7 @@ from pipelines.cluster import cores, ray_session
 def main() -> int:
     """The command's exit status, once it and all that it started have ended."""
     if os.environ.get("RAY_ADDRESS") or cores() == 1:
-        return subprocess.call(sys.argv[1:])
+        os.execvp(sys.argv[1], sys.argv[1:])
     with ray_session():
         import ray
 
@@ -24,14 +24,14 @@ def main() -> int:
         command = subprocess.Popen(
             sys.argv[1:], env=os.environ | {"RAY_ADDRESS": address}, start_new_session=True
         )
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _: os.killpg(command.pid, number))
         status = command.wait()
         with suppress(ProcessLookupError):  # a stage that outlives the command saves its state
             while True:
                 os.killpg(command.pid, 0)
                 time.sleep(0.5)
-        return status
+        return status if status >= 0 else 128 - status  # as a shell tells of signals
 
 
 if __name__ == "__main__":

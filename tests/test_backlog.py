@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.backlog import Backlog, send_waiting
-from pipelines.journal import append_row
+from pipelines.files import append_row
 
 ROOT = Path(__file__).parent.parent
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.journal import append_row, read_rows
+from pipelines.files import append_row, read_rows
 
 
 def test_rows_come_back_from_where_the_reader_stopped(tmp_path):
