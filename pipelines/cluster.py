@@ -3,6 +3,7 @@
 import os
 import pickle
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
 }
 LOOPBACK = {
     "RAY_AUTH_MODE": "disabled",
@@ -213,6 +214,8 @@ def quiet_data() -> None:
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # the number of retries has no named parameter yet
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
 
 
 def enter(folder: Path) -> None:

@@ -166,11 +166,10 @@ def stream(
     The reader is an actor on the worker's own node.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
     from safetensors.numpy import load
 
     quiet_data()
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here = {f"node:{ray.util.get_node_ip_address()}": 0.001}
     last = sum(stretch.steps for stretch in schedule)
     for start in range(first, last, STREAM):
         end = min(start + STREAM, last)
@@ -184,7 +183,7 @@ def stream(
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=1),
             num_cpus=0,  # it goes along with the worker that waits for it
-            scheduling_strategy=here,
+            resources=here,
         )
         batches = steps.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=2)
         for step, batch in zip(range(start, end), batches, strict=True):
