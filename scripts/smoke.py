@@ -24,13 +24,15 @@ TINY = {
     "train": {
         "model": {"width": 0.03125, "widest": 16},
         "batch": 4,
+        "microbatch": 2,
         "validation_people": 1,
         "checkpoint_every": 4,
-        "sample_every": 10,
+        "sample_every": 8,
     },
     "generate": {"max_pairs": 4},
     "localise": {"pairs": 4, "resamples": 10},
 }
+REPRO = [sys.executable, "scripts/session.py", sys.executable, "-m", "dvc", "repro"]
 STEPS = 12  # of each variant, shared evenly by its one to four phases
 
 
@@ -64,9 +66,9 @@ def _merge(params: dict, changes: dict) -> None:
             params[key] = value
 
 
-def run(target: Path) -> None:
-    """`dvc repro` in the copy."""
-    subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=target, check=True)
+def run(target: Path, *stages: str) -> None:
+    """`make repro` in the copy."""
+    subprocess.run([*REPRO, *stages], cwd=target, check=True)
 
 
 def main() -> None:

@@ -1,26 +1,54 @@
-"""Parallel maps and Ray sessions: order, errors, and nothing that listens beyond loopback."""
+"""Parallel maps: order, errors, lost actors, and sessions that end with their driver."""
 
+import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipelines.cluster import cores, map_parallel
+from tests.sockets import beyond_loopback, family
 
 ROOT = Path(__file__).parent.parent
-SESSION = """
-import psutil
-from pipelines.cluster import start_ray
-session = start_ray()
-import ray  # later: Ray reads the environment when it is imported
-ray.get(ray.remote(lambda: 1).remote())
-family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-for process in family:
-    for socket in process.net_connections("inet"):
-        if socket.status == psutil.CONN_LISTEN:
-            print("listens", socket.laddr.ip, process.name())
-print("session", session.workers, session.is_local)
+TASKS = """
+import os, signal, time
+from pathlib import Path
+
+def slow_square(number):
+    time.sleep(0.2)
+    if number == 7:
+        raise LookupError(f"item {number}")
+    return number**2, os.getpid(), Path("here.txt").read_text()
+
+def square_with_an_accident(number):
+    mark = Path("killed")
+    if number == 3 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number**2
+
+def never_ending(number):
+    Path(f"busy{number}").touch()
+    time.sleep(600)
+"""
+MAP = """
+import json, os
+from pipelines.cluster import map_parallel
+from tests.sockets import listening
+from tasks import slow_square
+
+told = {"results": [], "sockets": []}
+try:
+    for result in map_parallel(slow_square, range(9), "squares"):
+        told["results"].append(result)
+        told["sockets"] = sorted({*map(tuple, told["sockets"]), *listening(os.getpid())})
+except LookupError as error:
+    told["error"] = str(error)
+print(json.dumps(told))
 """
 
 
@@ -34,10 +62,7 @@ def fail_at_two(number):
     return number
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_results_come_in_order(monkeypatch, workers):
-    monkeypatch.setenv("FIXTALK_WORKERS", workers)
-
+def test_one_worker_maps_in_order_here():
     assert list(map_parallel(square, range(5), "squares")) == [0, 1, 4, 9, 16]
     assert list(map_parallel(square, [], "nothing")) == []
 
@@ -55,13 +80,67 @@ def test_wrong_worker_limit_is_named(monkeypatch, wrong):
         cores()
 
 
-def test_local_ray_session_listens_on_loopback_only():
-    done = subprocess.run(
-        [sys.executable, "-c", SESSION], capture_output=True, text=True, cwd=ROOT, timeout=120
-    )
+@pytest.fixture
+def driver(tmp_path):
+    """Starts Python code with two workers, in a folder with a module of tasks."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "here.txt").write_text("read")
+    environment = os.environ | {"FIXTALK_WORKERS": "2", "PYTHONPATH": str(ROOT)}
 
-    lines = done.stdout.splitlines()
-    addresses = {line.split()[1] for line in lines if line.startswith("listens")}
-    assert "session 1 True" in lines, done.stderr
-    assert addresses
-    assert all(ip.startswith(("127.", "::ffff:127.")) or ip == "::1" for ip in addresses), lines
+    def start(code):
+        command = [sys.executable, "-c", code]
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    return start
+
+
+def told_by(run):
+    """What the driver printed last."""
+    out, _ = run.communicate(timeout=240)
+    assert run.returncode == 0
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers need two cores")
+def test_two_workers_map_in_order_until_the_first_error(driver):
+    told = told_by(driver(MAP))
+
+    squares, actors, texts = zip(*told["results"], strict=True)
+    assert squares == tuple(number**2 for number in range(7))
+    assert len(set(actors)) == 2
+    assert set(texts) == {"read"}, "paths are relative to the folder of the driver"
+    assert told["error"] == "item 7"
+    assert told["sockets"], "no session was seen"
+    assert not beyond_loopback(map(tuple, told["sockets"]))
+
+
+@pytest.mark.slow
+def test_items_of_a_killed_actor_are_done_again(driver, tmp_path):
+    told = told_by(driver(MAP.replace("slow_square", "square_with_an_accident")))
+
+    assert (tmp_path / "killed").exists()
+    assert told["results"] == [number**2 for number in range(9)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_all_processes_end_with_a_killed_driver(driver, tmp_path):
+    run = driver(MAP.replace("slow_square", "never_ending"))
+    try:
+        deadline = time.monotonic() + 240
+        while len(list(tmp_path.glob("busy*"))) < 2:
+            assert run.poll() is None, "the map ended before its items began"
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        started = family(run.pid)[1:]
+    finally:
+        run.kill()
+        run.wait()
+
+    assert len(started) > 2
+    _, alive = psutil.wait_procs(started, timeout=30)
+    # Ray's two agents first try for a minute to tell the dead session about it
+    assert {one.name() for one in alive} <= {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+    assert not psutil.wait_procs(alive, timeout=120)[1]

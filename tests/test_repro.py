@@ -3,20 +3,26 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
+
+from pipelines.checkpoints import Checkpoints
+from tests.sockets import beyond_loopback, family, listening
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import smoke  # noqa: E402 - lies beside the package, not in it
 
-REPRO = [sys.executable, "-m", "dvc", "repro"]
+DVC = [sys.executable, "-m", "dvc"]
 
 
 @pytest.fixture
@@ -29,9 +35,28 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.timeout(900)
+@contextmanager
+def watched_sockets():
+    """What this process and all that it starts listen on, looked at each second: a set."""
+    seen, done = set(), threading.Event()
+
+    def look():
+        while not done.wait(1.0):
+            seen.update(listening(os.getpid()))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.timeout(1800)
 def test_smoke_run_ends_with_a_leaderboard_and_the_next_runs_nothing(checkout):
-    smoke.run(checkout)
+    with watched_sockets() as sockets:
+        smoke.run(checkout)
 
     results = checkout / "results"
     board = pd.read_csv(results / "leaderboard.csv")
@@ -44,13 +69,19 @@ def test_smoke_run_ends_with_a_leaderboard_and_the_next_runs_nothing(checkout):
     assert metrics["self"]["pairs"] == 4
     assert (checkout / "mlflow.db").is_file()
 
-    again = subprocess.run(REPRO, cwd=checkout, capture_output=True, text=True, check=True)
+    names = {name for _, name in sockets}
+    assert any("TrainWorker" in name for name in names), f"no training was seen: {names}"
+    assert not beyond_loopback(sockets)
+
+    again = subprocess.run(
+        [*DVC, "repro"], cwd=checkout, capture_output=True, text=True, check=True
+    )
     assert "Running stage" not in again.stdout
     assert "up to date" in again.stdout
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 def test_killed_again_and_again_it_ends_with_the_same_leaderboard(checkout):
     smoke.run(checkout)
     undisturbed = pd.read_csv(checkout / "results" / "leaderboard.csv")
@@ -59,12 +90,14 @@ def test_killed_again_and_again_it_ends_with_the_same_leaderboard(checkout):
         shutil.rmtree(checkout / made)
     (checkout / "dvc.lock").unlink()
 
-    for seconds in (12, 30, 45, 60):
-        run = subprocess.Popen(REPRO, cwd=checkout, start_new_session=True)
+    for seconds in (30, 60, 90, 120):
+        run = subprocess.Popen(smoke.REPRO, cwd=checkout)
         try:
             run.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
+            for process in family(run.pid):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             run.wait()
     smoke.run(checkout)
 
@@ -74,3 +107,48 @@ def test_killed_again_and_again_it_ends_with_the_same_leaderboard(checkout):
     pd.testing.assert_frame_equal(board[columns], undisturbed[columns])
     assert (board["psnr"] - undisturbed["psnr"]).abs().max() < 0.1
     assert (board["ssim"] - undisturbed["ssim"]).abs().max() < 0.01
+
+
+def commit(project):
+    """Make the project a commit, as queued experiments start from one."""
+    git = ["git", "-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
+    subprocess.run(["git", "add", "-A"], cwd=project, check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "the base is trained"], cwd=project, check=True)
+
+
+def dvc(project, *arguments):
+    """What a dvc command prints."""
+    command = [*DVC, *arguments]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_queued_experiment_keeps_its_states_and_its_run_in_the_project(checkout):
+    from mlflow import MlflowClient
+
+    smoke.run(checkout, "base")
+    commit(checkout)
+    (first,) = (checkout / "checkpoints" / "base").iterdir()
+
+    dvc(checkout, "exp", "run", "--queue", "-S", "train.average_decay=0.9", "base")
+    dvc(checkout, "queue", "start")
+    deadline = time.monotonic() + 900
+    while "Success" not in (status := dvc(checkout, "queue", "status")):
+        assert "Failed" not in status, status
+        assert time.monotonic() < deadline, status
+        time.sleep(2)
+
+    stores = list((checkout / "checkpoints" / "base").iterdir())
+    assert len(stores) == 2
+    assert first in stores
+    for store in stores:
+        kept, _ = Checkpoints(str(store)).newest()
+        assert kept.step == smoke.STEPS
+    client = MlflowClient(f"sqlite:///{checkout}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("fixtalk").experiment_id])
+    assert {run.data.tags["fixtalk.key"] for run in runs} == {store.name for store in stores}
+    assert {run.data.params["train.average_decay"] for run in runs} == {"0.99", "0.9"}
+    assert {run.info.status for run in runs} == {"FINISHED"}
