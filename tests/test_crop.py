@@ -1,8 +1,6 @@
 """The crop stage: raw videos → clips; nothing dropped silently, resumable, no leaking person."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ from skimage.data import astronaut
 from fixtalk.dataset import clip_schema, read_clips
 from fixtalk.media import SAMPLES_PER_FRAME, decode_frames, read_video, write_video
 from pipelines import crop as stage
-from pipelines.cluster import cores
 from pipelines.crop import CropConfig, CropError, crop
 from pipelines.manifest import ManifestError
 
@@ -277,31 +274,6 @@ def test_changed_labels_are_cropped_again_after_an_interruption(tmp_path, monkey
     crop(CONFIG, raw, tmp_path / "clips")
 
     assert read_clips(tmp_path / "clips")[0]["arkit"].max() == 0.5
-
-
-def test_workers_end_with_a_killed_parent(tmp_path, monkeypatch):
-    monkeypatch.setenv("FIXTALK_WORKERS", "2")
-    if cores() < 2:
-        pytest.skip("one core: the map runs in the parent itself")
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import time\n"
-        "from pipelines.cluster import map_parallel\n"
-        "def work(number):\n"
-        "    print('started', flush=True)\n"
-        "    time.sleep(60)\n"
-        "if __name__ == '__main__':\n"
-        "    list(map_parallel(work, [0, 1], 'work'))\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(Path(stage.__file__).parent.parent))
-    parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE)
-    started = [parent.stdout.readline() for _ in range(2)]
-
-    parent.kill()
-
-    # every process below the parent holds the pipe: it ends with the last of them
-    rest, _ = parent.communicate(timeout=20)
-    assert [*started, rest] == [b"started\n", b"started\n", b""]
 
 
 def test_real_clips_come_back_as_whole_heads(tmp_path, monkeypatch, real_clips):
