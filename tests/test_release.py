@@ -6,6 +6,7 @@ eighth (512 px) pixel.
 """
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +52,15 @@ def test_outputs_are_those_of_edtalk(golden, resolution, exact):
     assert close(lips.numpy(), golden[f"lip_{resolution}"])
 
 
+def rounds_as_recorded():
+    """Whether this is the kind of CPU that the shared outputs were made on."""
+    cpu = Path("/proc/cpuinfo")
+    return cpu.is_file() and "AuthenticAMD" in cpu.read_text()
+
+
+@pytest.mark.skipif(
+    not rounds_as_recorded(), reason="bits of an AMD EPYC: this CPU rounds otherwise"
+)
 def test_outputs_are_those_of_edtalk_where_rounding_errors_explode():
     # weights drawn without care amplify a rounding error a million times: only equal bits do
     recorded = np.load(shared("parity") / "edtalk_256.npz")
