@@ -17,6 +17,7 @@ from tests.training_runs import MOMENTARY, TinyTraining, left_after
 
 PHASES = [{"warp": 120}, {"texture": 30}]  # the second has a discriminator
 RAY_START = (
+    "--block",
     "--num-cpus=1",
     "--disable-usage-stats",
     f"--object-store-memory={200 * 2**20}",
