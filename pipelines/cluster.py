@@ -29,6 +29,7 @@ LOOPBACK = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else 127.0.0.1 becomes the outer address
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
 }
 SHARED_MEMORY = 2 * 2**30  # bytes of the object store at most
 RETRIES = 2  # of an item whose process died

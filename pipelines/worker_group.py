@@ -3,11 +3,14 @@
 import os
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+from torch import distributed
 
 from pipelines.cluster import enter, portable, ray_session, worker_limit
 
@@ -43,22 +46,23 @@ def run_workers(
     """
     with ray_session() as session:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.torch import TorchTrainer
 
         has_gpu, here = session.gpus > 0, Path.cwd()
+        backend = "nccl" if has_gpu else "gloo"
         room, most = session.workers(has_gpu), min(limit, worker_limit() or limit)
         # states lie in a store of ours, so Ray has nothing to resume: a half-written snapshot
         # of a killed session would only stop the next one
         shutil.rmtree(folder / "ray", ignore_errors=True)
         trainer = TorchTrainer(
-            lambda loop: _work_in(here, work, loop["job"]),
+            lambda loop: _work_in(here, work, loop["job"], backend),
             train_loop_config={"job": job},
             scaling_config=ScalingConfig(
                 num_workers=(1, most) if session.is_elastic else min(room, most),
                 use_gpu=has_gpu,
                 resources_per_worker={"CPU": 1} | ({"GPU": 1} if has_gpu else {}),
             ),
-            torch_config=TorchConfig(backend="nccl" if has_gpu else "gloo"),
+            torch_config=_no_process_group(),
             run_config=RunConfig(
                 name="ray",
                 storage_path=str(folder),
@@ -103,12 +107,47 @@ def _touching(stop: Path) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _work_in(folder: Path, work: Callable[[Job], None], job: Job) -> None:
+def _work_in(folder: Path, work: Callable[[Job], None], job: Job, backend: str) -> None:
     enter(folder)
     try:
+        _join(backend)
         work(job)
     except Exception as error:
         raise portable(error) from None
+    distributed.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    """Make a process group of all workers, who meet at the address of the first one's node.
+
+    The store that torch makes by itself listens on all addresses of that node.
+    """
+    import ray
+    from ray.train.collective import broadcast_from_rank_zero
+
+    context, listener = ray.train.get_context(), None
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    if rank == 0:
+        listener = socket.create_server((ray.util.get_node_ip_address(), 0))
+    host, port = broadcast_from_rank_zero(listener and listener.getsockname())
+    store = distributed.TCPStore(
+        host, port, workers, rank == 0, master_listen_fd=listener and listener.detach()
+    )
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=workers)
+
+
+def _no_process_group() -> Any:
+    """A configuration that keeps Ray Train from making the process group."""
+    from ray.train.backend import Backend
+    from ray.train.torch import TorchConfig
+
+    class Apart(Backend):
+        share_cuda_visible_devices = True  # NCCL copies between the cards of a node
+
+    class NoProcessGroup(TorchConfig):
+        backend_cls = Apart
+
+    return NoProcessGroup()
 
 
 def _ends_hopeless(progress: Callable[[], object]) -> Any:

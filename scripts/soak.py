@@ -13,14 +13,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.training_runs import TinyTraining
+from tests.training_runs import TinyTraining, left_after
 
 BLOWS = ("worker", "driver group", "SIGTERM")
-STEPS_AHEAD = (10, 20, 30, 40)  # of the journal, from one blow to the next
-SECONDS_MORE = 3.0  # at most: the moment lies between steps, or in the writing of a state
-STEPS_PER_KILL = 30
+STEPS_AHEAD = (0, 10, 20)  # from the first new step to the blow
+SECONDS_MORE = 2.0  # at most: the moment lies between steps, or in the writing of a state
+SECONDS_TO_END = 60.0  # that a dead driver's workers have
+STEPS_PER_KILL = 45
 
 
 def main() -> int:
@@ -52,16 +55,19 @@ def main() -> int:
 def kill_again_and_again(training: TinyTraining, kills: int, rng: random.Random) -> None:
     """Strike at random, each time start the same command, and let the last one finish."""
     process = training.start()
+    training.wait_for(1, process)
     print(f"{'kill':>4}  {'of':12}  {'step':>4}  seconds to the next new step")
     for number in range(1, kills + 1):
         training.wait_for(training.reached() + rng.choice(STEPS_AHEAD), process)
         time.sleep(rng.uniform(0, SECONDS_MORE))
-        blow = rng.choice(BLOWS)
-        strike(training, process, blow, rng)
-        begin, step = time.monotonic(), training.reached()
+        blow, workers, begin = rng.choice(BLOWS), training.workers(), time.monotonic()
+        strike(process, workers, blow, rng)
         if blow != "worker":
             process.wait()
             process = training.start()
+        if left := left_after(workers, SECONDS_TO_END):
+            raise RuntimeError(f"still there after the death of the {blow}: {left}")
+        step = training.reached()  # of those that are gone now
         training.wait_for(step + 1, process)
         seconds = time.monotonic() - begin
         print(f"{number:4}  {blow:12}  {step:4}  {seconds:.0f}", flush=True)
@@ -70,11 +76,11 @@ def kill_again_and_again(training: TinyTraining, kills: int, rng: random.Random)
 
 
 def strike(
-    training: TinyTraining, process: subprocess.Popen, blow: str, rng: random.Random
+    process: subprocess.Popen, workers: list[psutil.Process], blow: str, rng: random.Random
 ) -> None:
     """Kill a worker or all of the driver's process group, or ask the driver to stop."""
     if blow == "worker":
-        rng.choice(training.workers()).kill()
+        rng.choice(workers).kill()
     elif blow == "driver group":
         os.killpg(process.pid, signal.SIGKILL)
     else:

@@ -1,4 +1,4 @@
-"""What a process and all that it started listen on, and how such a family ends."""
+"""What a process and all that it started listen on."""
 
 import socket
 from contextlib import suppress
