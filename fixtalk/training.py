@@ -92,8 +92,10 @@ def start(config: ModelConfig, betas: tuple[float, float], seed: int) -> TrainSt
         model=model,
         average=copy.deepcopy(model).requires_grad_(False),
         discriminator=discriminator,
-        optimiser=torch.optim.Adam(groups, betas=betas),
-        discriminator_optimiser=torch.optim.Adam(discriminator.parameters(), betas=(0.0, 0.99)),
+        optimiser=torch.optim.Adam(groups, betas=betas, fused=True),
+        discriminator_optimiser=torch.optim.Adam(
+            discriminator.parameters(), betas=(0.0, 0.99), fused=True
+        ),
     )
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 
@@ -33,6 +33,7 @@ LOOPBACK = {
 }
 SHARED_MEMORY = 2 * 2**30  # bytes of the object store at most
 RETRIES = 2  # of an item whose process died
+STARTS = 3  # of a session, if the machine is too busy for the first
 
 
 class Cluster(NamedTuple):
@@ -87,7 +88,7 @@ def ray_session() -> Iterator[Cluster]:
     if address:
         ray.init(**quiet)
     else:
-        ray.init(
+        _start_here(
             address="local",
             num_cpus=cores(),
             include_dashboard=False,
@@ -102,6 +103,20 @@ def ray_session() -> Iterator[Cluster]:
         yield Cluster(sum(cpus), sum(gpus), len(nodes) > 1 or not is_loopback)
     finally:
         ray.shutdown()
+
+
+def _start_here(**options: Any) -> None:
+    """Start Ray; on a busy machine it may not be up within the 30 seconds that it gives itself."""
+    import ray
+
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray raises no narrower one
+            if not left or "timed out" not in str(error):
+                raise
+            ray.shutdown()
 
 
 def map_parallel(

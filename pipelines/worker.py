@@ -79,7 +79,7 @@ def work(job: Job) -> None:
     pairs = stream(config, job.corpus, job.schedule, state.step, _lanes(share, config.microbatch))
     state.to(device)
     if workers > 1:
-        state.wrap = _parallel
+        state.wrap = parallel
     scribe = _Scribe(job, saved) if rank == 0 else None
     node = NodeMonitor(job.folder, context.get_node_rank())
     is_first_here, is_due = context.get_local_rank() == 0, _every(SECONDS_PER_LOOK)
@@ -206,7 +206,10 @@ def _method(job: Job, device: torch.device) -> Method:
     )
 
 
-def _parallel(network: torch.nn.Module) -> DistributedDataParallel:
+def parallel(network: torch.nn.Module) -> DistributedDataParallel:
     """The network with gradients averaged over workers."""
     gc.collect()  # hooks of the phase before go with their wrapper
-    return DistributedDataParallel(network)
+    # no buffer ever changes; gradients that lie where they are sent from need no copy
+    return DistributedDataParallel(
+        network, forward_sync_buffers=False, gradient_as_bucket_view=True
+    )

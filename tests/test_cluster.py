@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.cluster import cores, map_parallel
+from pipelines.cluster import cores, map_parallel, ray_session
 from tests.sockets import beyond_loopback, family
 
 ROOT = Path(__file__).parent.parent
@@ -144,3 +144,24 @@ def test_all_processes_end_with_a_killed_driver(driver, tmp_path):
     # Ray's two agents first try for a minute to tell the dead session about it
     assert {one.name() for one in alive} <= {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
     assert not psutil.wait_procs(alive, timeout=120)[1]
+
+
+@pytest.mark.parametrize(
+    ("reason", "starts"), [("The current node timed out during startup.", 3), ("no space left", 1)]
+)
+def test_session_gets_more_starts_on_a_busy_machine_only(monkeypatch, reason, starts):
+    import ray
+
+    tried = []
+
+    def init(**options):
+        tried.append(options["address"])
+        raise RuntimeError(reason)
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", init)
+
+    with pytest.raises(RuntimeError, match=reason), ray_session():
+        pass
+
+    assert tried == ["local"] * starts

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 import pytest
 import torch
 from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 
 from fixtalk.checkpoint import save_checkpoint, start_from_base
 from fixtalk.phases import Stretch, parts
 from fixtalk.training import Microbatch, train_step
 from pipelines.feed import share_of
+from pipelines.worker import parallel
 from tests.conftest import (
     METHOD,
     ROOT,
@@ -238,7 +238,7 @@ def shared_steps(rank, workers, folder, recipe):
     for network in (state.model, state.average, state.discriminator):
         network.double()
     if workers > 1:
-        state.wrap = DistributedDataParallel
+        state.wrap = parallel
     schedule = [stretch(recipe, "decouple", 3), stretch(recipe, "texture", 3),
                 stretch(recipe, "joint", 4)]  # fmt: skip
     parts = batch.split(2)
