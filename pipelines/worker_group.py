@@ -49,13 +49,12 @@ def run_workers(
         from ray.train.torch import TorchTrainer
 
         has_gpu, here = session.gpus > 0, Path.cwd()
-        backend = "nccl" if has_gpu else "gloo"
         room, most = session.workers(has_gpu), min(limit, worker_limit() or limit)
         # states lie in a store of ours, so Ray has nothing to resume: a half-written snapshot
         # of a killed session would only stop the next one
         shutil.rmtree(folder / "ray", ignore_errors=True)
         trainer = TorchTrainer(
-            lambda loop: _work_in(here, work, loop["job"], backend),
+            lambda loop: _work_in(here, work, loop["job"]),
             train_loop_config={"job": job},
             scaling_config=ScalingConfig(
                 num_workers=(1, most) if session.is_elastic else min(room, most),
@@ -107,23 +106,24 @@ def _touching(stop: Path) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _work_in(folder: Path, work: Callable[[Job], None], job: Job, backend: str) -> None:
+def _work_in(folder: Path, work: Callable[[Job], None], job: Job) -> None:
     enter(folder)
     try:
-        _join(backend)
+        _join()
         work(job)
     except Exception as error:
         raise portable(error) from None
     distributed.destroy_process_group()
 
 
-def _join(backend: str) -> None:
+def _join() -> None:
     """Make a process group of all workers, who meet at the address of the first one's node.
 
     The store that torch makes by itself listens on all addresses of that node.
     """
     import ray
     from ray.train.collective import broadcast_from_rank_zero
+    from ray.train.torch import get_device
 
     context, listener = ray.train.get_context(), None
     rank, workers = context.get_world_rank(), context.get_world_size()
@@ -133,6 +133,7 @@ def _join(backend: str) -> None:
     store = distributed.TCPStore(
         host, port, workers, rank == 0, master_listen_fd=listener and listener.detach()
     )
+    backend = "nccl" if get_device().type == "cuda" else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=workers)
 
 
