@@ -27,7 +27,7 @@ from pipelines.tracking import BACKLOG, project_root, tracking_uri
 from pipelines.weights import WeightsError, verify
 
 # older torch, ray and mlflow have published holes
-FLOORS = {"torch": "2.10", "ray": "2.54", "mlflow": "3.11", "dvc": "3.50", "av": "0", "numba": "0"}
+FLOORS = {"torch": "2.13", "ray": "2.54", "mlflow": "3.11", "dvc": "3.50", "av": "0", "numba": "0"}
 OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-python-headless",
           "opencv-contrib-python-headless")  # fmt: skip
 RAY = re.compile(r"/ray/(core|dashboard|_private|autoscaler|util)/|^ray::")

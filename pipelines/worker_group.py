@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import distributed
 
 from pipelines.cluster import enter, portable, ray_session, worker_limit
@@ -66,7 +67,7 @@ def run_workers(
                 name="ray",
                 storage_path=str(folder),
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[_ends_hopeless(progress)],
+                callbacks=[ends_hopeless(progress)],
             ),
         )
         interrupt = signal.getsignal(signal.SIGINT)
@@ -125,6 +126,11 @@ def _join() -> None:
     from ray.train.collective import broadcast_from_rank_zero
     from ray.train.torch import get_device
 
+    if ray.get_gpu_ids() and not torch.cuda.is_available():
+        raise ValueError(
+            f"Ray sees a GPU that torch {torch.__version__} cannot use: install a CUDA build, or "
+            "hide it by CUDA_VISIBLE_DEVICES="
+        )
     context, listener = ray.train.get_context(), None
     rank, workers = context.get_world_rank(), context.get_world_size()
     if rank == 0:
@@ -151,7 +157,7 @@ def _no_process_group() -> Any:
     return NoProcessGroup()
 
 
-def _ends_hopeless(progress: Callable[[], object]) -> Any:
+def ends_hopeless(progress: Callable[[], object]) -> Any:
     """A callback of Ray Train's controller: it ends a run that would fail again and again."""
     from ray.exceptions import RayError
     from ray.train import UserCallback
@@ -161,6 +167,8 @@ def _ends_hopeless(progress: Callable[[], object]) -> Any:
 
         def after_exception(self, run_context: Any, worker_exceptions: dict) -> None:
             for error in map(_reason, worker_exceptions.values()):
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise MemoryError(f"{error}; lower train.microbatch") from error
                 is_of_ray = type(error).__module__.startswith("ray.")
                 if not (is_of_ray or isinstance(error, RayError | RuntimeError)):
                     raise error
