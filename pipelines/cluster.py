@@ -5,7 +5,7 @@ import pickle
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -106,17 +106,24 @@ def ray_session() -> Iterator[Cluster]:
 
 
 def _start_here(**options: Any) -> None:
-    """Start Ray; on a busy machine it may not be up within the 30 seconds that it gives itself."""
+    """Start Ray; on a busy machine it may not be up within the 30 seconds that it gives itself.
+
+    Ray leaves the processes of a start that failed until this one ends.
+    """
     import ray
 
+    here = psutil.Process()
     for left in reversed(range(STARTS)):
+        before = set(here.children(recursive=True))
         try:
             ray.init(**options)
             return
         except Exception as error:  # Ray raises no narrower one
             if not left or "timed out" not in str(error):
                 raise
-            ray.shutdown()
+            for process in set(here.children(recursive=True)) - before:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def map_parallel(

@@ -26,7 +26,7 @@ from pipelines.panel import LOCAL, read_accuracies
 from pipelines.tracking import BACKLOG, project_root, tracking_uri
 from pipelines.weights import WeightsError, verify
 
-# older torch, ray and mlflow have published holes
+# older ray and mlflow have published holes; training asks for what torch 2.13 brought
 FLOORS = {"torch": "2.13", "ray": "2.54", "mlflow": "3.11", "dvc": "3.50", "av": "0", "numba": "0"}
 OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-python-headless",
           "opencv-contrib-python-headless")  # fmt: skip

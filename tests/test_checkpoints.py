@@ -44,7 +44,9 @@ def steps_of(checkpoints):
 @pytest.fixture
 def bucket(monkeypatch):
     """URL of a folder on an S3 server of this machine."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")

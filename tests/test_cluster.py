@@ -35,6 +35,27 @@ def never_ending(number):
     Path(f"busy{number}").touch()
     time.sleep(600)
 """
+LATE = """
+import json, time
+import psutil
+from ray._private import services
+from pipelines.cluster import ray_session
+
+def of_ray():
+    family = psutil.Process().children(recursive=True)
+    return sorted(one.name() for one in family if one.name() in ("gcs_server", "raylet"))
+
+found, begin = services.get_node, time.monotonic()
+
+def late(*arguments):
+    if time.monotonic() - begin < 40:
+        raise RuntimeError("no such node yet")
+    return found(*arguments)
+
+services.get_node = late
+with ray_session() as cluster:
+    print(json.dumps([cluster.cpus, of_ray()]))
+"""
 MAP = """
 import json, os
 from pipelines.cluster import map_parallel
@@ -165,3 +186,8 @@ def test_session_gets_more_starts_on_a_busy_machine_only(monkeypatch, reason, st
         pass
 
     assert tried == ["local"] * starts
+
+
+@pytest.mark.slow
+def test_session_that_was_late_the_first_time_leaves_nothing_of_that_start(driver):
+    assert told_by(driver(LATE)) == [2, ["gcs_server", "raylet"]]
