@@ -209,7 +209,4 @@ def _method(job: Job, device: torch.device) -> Method:
 def parallel(network: torch.nn.Module) -> DistributedDataParallel:
     """The network with gradients averaged over workers."""
     gc.collect()  # hooks of the phase before go with their wrapper
-    # no buffer ever changes; gradients that lie where they are sent from need no copy
-    return DistributedDataParallel(
-        network, forward_sync_buffers=False, gradient_as_bucket_view=True
-    )
+    return DistributedDataParallel(network, forward_sync_buffers=False)  # no buffer ever changes
