@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup dlib repro test test-slow lint smoke ui bench bench-metrics bench-model bench-train soak lock clean
+.PHONY: help setup dlib repro test test-slow gate baseline rescore rescore-metrics rescore-model lint smoke ui bench bench-metrics bench-model bench-train soak lock clean
 help: ; @sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 ## setup      make .venv with every pinned package
@@ -41,6 +41,27 @@ test: setup ; $(PY) -m pytest -q -m "not slow"
 
 ## test-slow  everything, kills and browsers included
 test-slow: setup ; $(PY) -m pytest -q
+
+## gate       score small committed videos, and a small committed model, and compare with baselines/
+gate: rescore
+	$(RUN) fixtalk gate baselines/metrics/scores build/gate/metrics --out build/gate/metrics.md
+	$(RUN) fixtalk gate baselines/model/scores build/gate/model --out build/gate/model.md
+
+## baseline   make those scores the new baselines; look at the difference, commit it alone
+baseline: rescore
+	for name in metrics model; do mkdir -p baselines/$$name/scores && \
+	  cp $(addprefix build/gate/$$name/,metrics.json scores.parquet features.safetensors) baselines/$$name/scores/ || exit 1; done
+
+rescore: dlib
+	rm -rf build/gate
+	FIXTALK_WORKERS=1 $(MAKE) -j2 rescore-metrics rescore-model
+
+rescore-metrics:
+	$(RUN) fixtalk score --generated baselines/metrics/generated --reference baselines/metrics/reference --weights build/gate/none --out build/gate/metrics
+
+rescore-model:
+	$(RUN) $(PY) -m pipelines.generate baselines/model/clips baselines/model/checkpoint build/gate/model/videos
+	$(RUN) $(PY) -m pipelines.score baselines/model/clips baselines/model/judges build/gate/none build/gate/model/videos build/gate/model
 
 ## lint       formatting and style
 lint: setup ; $(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -4,7 +4,6 @@ from metrics.catalogue import METRICS, Metric, metric_of
 from metrics.cpbd import cpbd
 from metrics.distribution import (
     FeatureMoments,
-    Reservoir,
     frechet_at_infinity,
     frechet_distance,
     frechet_of_moments,
@@ -23,6 +22,7 @@ from metrics.landmarks import (
 )
 from metrics.niqe import niqe, niqe_288
 from metrics.protocol import PRESETS, Protocol
+from metrics.sample import Reservoir
 from metrics.sync import SyncScores, mfcc, sync_scores
 
 __all__ = [

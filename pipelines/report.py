@@ -1,19 +1,20 @@
 """Means and rows → Markdown tables, and the report of one comparison."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from metrics.catalogue import METRICS, Metric, is_column, metric_of
+from metrics.catalogue import METRICS, is_column, metric_of
 from pipelines.files import write_text
 
 DIGITS = {"dB": 2, "frames": 2}
 ARROWS = {True: "↑", False: "↓", None: "→0"}
 FLOOR = "copy_source"
 TRUTH = "truth"  # the row of what the true clips score themselves
+Column = tuple[str, str]  # name, id of its numbers
 LISTED = 20  # clips named in the report; coverage.json has all
 
 
@@ -31,7 +32,7 @@ def write_report(
         f"Protocol `{protocol['name']}` ({means['protocol_id']}): {_describe(protocol)}.", "",
         f"{coverage['scored']} of {coverage['matched']} clips scored; "
         f"{compared} of {possible} true frames compared.", "",
-        *_table(means), "", *_remarks(means, coverage, facts["judges"]),
+        *means_lines(means), "", *_remarks(means, coverage, facts["judges"]),
     ]  # fmt: skip
     text = "\n".join(lines) + "\n"
     write_text(path, "\n".join([text, *_counts(means)]) + "\n")
@@ -41,7 +42,7 @@ def write_report(
 def cell(name: str, value: float | None) -> str:
     """A value with the digits of its unit; kernel distances are small."""
     digits = 5 if name.startswith(("kid", "kd")) else DIGITS.get(metric_of(name).unit, 3)
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None or np.isnan(value) else f"{value:.{digits}f}"
 
 
 def heading(name: str) -> str:
@@ -51,7 +52,12 @@ def heading(name: str) -> str:
     return f"{name} {ARROWS[metric.higher_is_better]}{unit}"
 
 
-def columns_of(rows: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, str]]:
+def line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def columns_of(rows: pd.DataFrame, names: Sequence[str]) -> list[Column]:
     """Columns of a table: each metric with a value, once for each id of its number."""
     return [
         (column, number_id)
@@ -66,47 +72,59 @@ def place(column: str) -> int:
     return list(METRICS).index(column.partition("@")[0])
 
 
-def table_lines(rows: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> list[str]:
-    """Systems down, metrics across; numbers of different ids stand in different columns."""
+def table_lines(
+    rows: pd.DataFrame, columns: Sequence[Column], leaders: Mapping[Column, Sequence[str]]
+) -> list[str]:
+    """Systems down, metrics across; numbers of different ids stand in different columns.
+
+    Args:
+        rows: one a system.
+        columns: to show.
+        leaders: of each column, to be marked: bold where it is one, ≈ where they are tied.
+    """
     heads, cells = ["system"], [rows["system"].tolist()]
     names = [name for name, _ in columns]
     for name, number_id in columns:
         apart = f" ({number_id})" if names.count(name) > 1 else ""
         heads.append(heading(name) + apart)
         of_id = rows.copy()
-        of_id.loc[rows[f"{name}_id"] != number_id, name] = np.nan
-        cells.append(_cells(name, of_id))
+        shown = of_id.columns.intersection([name, f"{name}_low", f"{name}_high"])
+        of_id.loc[rows[f"{name}_id"] != number_id, shown] = np.nan
+        cells.append(_cells(name, of_id, leaders.get((name, number_id), ())))
         if name == "psnr" and FLOOR in set(rows["system"]):
             heads.append(f"Δ {FLOOR} (dB)")
             gains = rows["psnr_over_floor"]
             cells.append(["–" if np.isnan(gain) else f"{gain:+.2f}" for gain in gains])
+    heads.append("coverage")
+    cells.append(_coverage([name for name in names if f"{name}_coverage" in rows], rows))
     for name in ("pairs", "people"):
         heads.append(name)
         cells.append([str(count) for count in rows[name]])
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *zip(*cells, strict=True)]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    return [line(row) for row in lines]
 
 
-def _cells(name: str, rows: pd.DataFrame) -> list[str]:
-    """Values of a column, the best system's in bold, with their interval where there is one."""
-    values = rows[name].astype(float)
-    rivals = values[(rows["system"] != TRUTH) & values.notna()]
-    best = _best(metric_of(name), rivals) if rivals.nunique() > 1 else None
+def _cells(name: str, rows: pd.DataFrame, leaders: Sequence[str]) -> list[str]:
+    """Values of a column, with their interval where there is one; the leaders' are marked."""
     cells = []
-    for index, value in values.items():
-        text = cell(name, None if np.isnan(value) else value)
-        text = f"**{text}**" if value == best and index in rivals.index else text
-        if f"{name}_low" in rows and pd.notna(rows.at[index, f"{name}_low"]):
-            low, high = (cell(name, rows.at[index, f"{name}_{end}"]) for end in ("low", "high"))
-            text += f" [{low}, {high}]"
-        cells.append(text)
+    for row in rows.to_dict("records"):
+        text = cell(name, row[name])
+        if row["system"] in leaders:
+            text = f"**{text}**" if len(leaders) == 1 else f"{text} ≈"
+        cells.append(text + between(name, row.get(f"{name}_low"), row.get(f"{name}_high")))
     return cells
 
 
-def _best(metric: Metric, values: pd.Series) -> float:
-    if metric.higher_is_better is None:
-        return float(values[values.abs().idxmin()])
-    return float(values.max() if metric.higher_is_better else values.min())
+def between(name: str, low: float | None, high: float | None) -> str:
+    """An interval in brackets, a space before; nothing where there is none."""
+    is_known = low is not None and not np.isnan(low)
+    return f" [{cell(name, low)}, {cell(name, high)}]" if is_known else ""
+
+
+def _coverage(names: Sequence[str], rows: pd.DataFrame) -> list[str]:
+    """Share of its pairs that each system has a value of, by the metric that lacks most."""
+    shares = rows[[f"{name}_coverage" for name in names]].min(axis=1)
+    return ["–" if np.isnan(share) else f"{np.floor(100 * share):.0f} %" for share in shares]
 
 
 def judge_lines(accuracies: Mapping[str, Any]) -> list[str]:
@@ -130,13 +148,14 @@ def _describe(protocol: Mapping[str, Any]) -> str:
     )
 
 
-def _table(means: Mapping[str, Any]) -> list[str]:
+def means_lines(means: Mapping[str, Any], names: Collection[str] = METRICS) -> list[str]:
+    """Metrics down: value, interval and the truth's own, of those that have a value."""
     lines = ["| metric | value | 95 % interval | truth |", "| --- | ---: | :---: | ---: |"]
     for name in filter(is_column, means):
-        if means[name] is None:
+        if means[name] is None or name.partition("@")[0] not in names:
             continue
         low, high = means.get(f"{name}_low"), means.get(f"{name}_high")
-        interval = "" if low is None else f"[{cell(name, low)}, {cell(name, high)}]"
+        interval = between(name, low, high).strip()
         for extra, words in (("std", "sd of subsets"), ("residual", "residual of fit")):
             if means.get(f"{name}_{extra}") is not None:
                 interval = f"{words} {cell(name, means[f'{name}_{extra}'])}"

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,13 +24,14 @@ from pipelines.config import StageConfig, load_config
 from pipelines.evidence import describe_detector
 from pipelines.measure import ClipScorer, ClipScores
 from pipelines.panel import NO_LOCAL, read_accuracies, seat_panel
+from pipelines.slices import describe_motion
 from pipelines.summary import Totals, write_scores
 
-COLUMNS = ["clip", "emotion", "video", "audio"]
+COLUMNS = ["clip", "emotion", "video", "audio", "pose", "arkit", "level"]
 FACTS = ("protocol", "pair", "person", "source_clip", "driver_clip", "truth_clip")
 PIECE = 32  # frames scored at once: bounds memory, not the result
 PREVIEW_PEOPLE = 8  # of each protocol
-PREVIEW_VIDEOS = 2  # of each protocol
+PREVIEW_VIDEOS = 24  # of each protocol, what the report can play
 PREVIEW_SIDE = 128  # pixels, smaller frames are enlarged
 TITLES = ["source", "driver", "generated", "truth"]
 
@@ -64,6 +66,7 @@ class Job:
     truth: bytes
     audio: bytes
     emotion: str | None
+    motion: dict[str, float | None]
     panel: tuple[Path, Path | None, str]
     preview: Path
     is_shown: bool
@@ -101,13 +104,15 @@ def score(config: ScoreConfig, folders: Folders, out: Path) -> None:
     results = map_parallel(_score_pair, jobs, f"score {system['system']}", on_gpu=True)
     for job, (resolution, scores) in zip(jobs, results, strict=True):
         facts = {"system": system["system"], **{name: job.pair[name] for name in FACTS}}
+        facts |= job.motion
         totals[job.pair["protocol"]].add({**facts, "resolution": resolution}, scores)
     for name, total in totals.items():
         sizes = sorted({row["resolution"] for row in total.rows})
         total.protocol = _protocol(config, name, jobs, ", ".join(sizes))
     _publish_preview(jobs, preview, out / "preview")
     empty = {name: report for name, report in coverage.items() if name not in totals}
-    facts = {**system, "judges": accuracies["judges"] if local else {}}
+    seen = sorted({(pair["person"], pair["truth_clip"]) for pair in pairs})
+    facts = {**system, "judges": accuracies["judges"] if local else {}, "split": identify(seen)}
     possible = {name: report["possible"] for name, report in coverage.items()}
     write_scores(out, totals, facts, possible, {n: r.get("reason") for n, r in empty.items()})
 
@@ -121,6 +126,7 @@ def _jobs(
 ) -> list[Job]:
     rows = {row["clip"]: row for row in read_clips(folders.clips, "test", COLUMNS)}
     shown: dict[str, list[str]] = {}
+    filmed: Counter[str] = Counter()
     jobs = []
     for pair in pairs:
         for role in ("source_clip", "driver_clip", "truth_clip"):
@@ -133,13 +139,14 @@ def _jobs(
         is_shown = pair["person"] not in people and len(people) < PREVIEW_PEOPLE
         if is_shown:
             people.append(pair["person"])
+        filmed[pair["protocol"]] += 1
         source, driver, truth = (rows[pair[f"{r}_clip"]] for r in ("source", "driver", "truth"))
         jobs.append(
             Job(config, pair, _video(folders.videos, pair), source["video"], driver["video"],
-                truth["video"], driver["audio"], driver["emotion"],
+                truth["video"], driver["audio"], driver["emotion"], describe_motion(truth),
                 (folders.weights, local, NO_LOCAL),
                 preview / pair["protocol"] / f"{pair['pair']}.png",
-                is_shown, is_shown and len(people) <= PREVIEW_VIDEOS)
+                is_shown, filmed[pair["protocol"]] <= PREVIEW_VIDEOS)
         )  # fmt: skip
     return jobs
 
@@ -154,7 +161,7 @@ def _score_pair(job: Job) -> tuple[str, ClipScores]:
                 f"pair {job.pair['pair']}: {name} has {len(video)} frames of {video.shape[1:3]}, "
                 f"expected {frames} of {truth.shape[1:3]} like the truth: run generate again"
             )
-    if job.is_shown:
+    if job.is_shown or job.is_filmed:
         source = decode_frames(job.source, [int(job.pair["source_frame"])])
         _preview(job, np.broadcast_to(source, truth.shape), driver, generated, truth)
     height, width = truth.shape[1:3]
@@ -200,11 +207,12 @@ def _publish_preview(jobs: list[Job], made: Path, preview: Path) -> None:
 def _preview(job: Job, *videos: np.ndarray) -> None:
     """The middle frame of source, driver, generated and truth side by side, and the film of it."""
     middle = len(videos[0]) // 2
-    write_picture(job.preview, np.hstack([video[middle] for video in videos]))
+    if job.is_shown:
+        write_picture(job.preview, np.hstack([video[middle] for video in videos]))
     if job.is_filmed:
         frames = enlarge(np.concatenate(videos, axis=2), PREVIEW_SIDE)
         audio = np.frombuffer(job.audio, "<i2") if job.audio else None
-        write_video(job.preview.with_suffix(".mp4"), frames, crf=16, gop=25, audio=audio)
+        write_video(job.preview.with_suffix(".mp4"), frames, crf=20, gop=25, audio=audio)
 
 
 def _channels_first(video: np.ndarray) -> Tensor:

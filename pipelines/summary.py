@@ -1,7 +1,7 @@
 """Scores of the clips of a protocol → their means, intervals, distances of whole sets, warnings."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,43 +9,56 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import save
+from torch import Tensor
 
 from metrics import METRICS
 from metrics.catalogue import FEATURE_JUDGES, FEW_FRAMES, is_column
 from metrics.distribution import (
     FeatureMoments,
-    Reservoir,
     frechet_at_infinity,
     frechet_of_moments,
     kernel_distance,
 )
 from metrics.emotion import wilson_interval
 from metrics.protocol import CROP_JUDGES, Protocol
-from pipelines.files import write_table, write_text
+from metrics.sample import Reservoir
+from metrics.statistics import cluster_interval
+from pipelines.files import FEATURES, replacing, write_table, write_text
 from pipelines.measure import ClipScores
+from pipelines.provenance import circumstances
+from pipelines.slices import slices
 
-RESAMPLES = 2000
-SEED = 0
 SAMPLED = 4096  # features kept, at most, for the distances that need them side by side
 
 
 @dataclass
 class FeatureSets:
-    """Features of the generated and the true frames of one judge, in bounded memory."""
+    """Features of the generated and the true frames of one judge, in bounded memory.
+
+    Attributes:
+        people: pair → person.
+    """
 
     moments: tuple[FeatureMoments, FeatureMoments] = field(
         default_factory=lambda: (FeatureMoments(), FeatureMoments())
     )
-    samples: tuple[Reservoir, Reservoir] = field(
-        default_factory=lambda: (Reservoir(SAMPLED, SEED), Reservoir(SAMPLED, SEED))
-    )
+    sample: Reservoir = field(default_factory=lambda: Reservoir(SAMPLED))
+    people: dict[str, str] = field(default_factory=dict)
 
-    def add(self, features: tuple[np.ndarray, np.ndarray]) -> None:
-        """Take in the features of one clip."""
-        for values, moments, sample in zip(features, self.moments, self.samples, strict=True):
-            rows = torch.from_numpy(values)
-            moments.add(rows)
-            sample.add(rows)
+    def add(self, pair: str, person: str, features: tuple[np.ndarray, np.ndarray]) -> None:
+        """Take in the features of one clip, of as many generated as true frames."""
+        rows = [torch.from_numpy(values) for values in features]
+        for values, moments in zip(rows, self.moments, strict=True):
+            moments.add(values)
+        names = [f"{pair}@{number}" for number in range(len(rows[0]))]
+        self.sample.add(torch.cat(rows, dim=1), names)
+        self.people[pair] = person
+
+    def kept(self) -> tuple[Tensor, list[str], list[str]]:
+        """The sample: generated and true features side by side, names, and people of the rows."""
+        names = self.sample.names
+        return self.sample.features, names, [self.people[n.rpartition("@")[0]] for n in names]
 
     def distances(self, judge: str) -> tuple[dict[str, float | None], list[str]]:
         """Distances between the two sets by column name, and what to be careful about."""
@@ -53,8 +66,8 @@ class FeatureSets:
         n = min(moments.n for moments in self.moments)
         if n < 2:
             return {}, [f"{fid}_{suffix}: {n} frames; a distance needs at least 2"]
-        samples = [sample.features for sample in self.samples]
-        m = min(map(len, samples))
+        samples = self.sample.features.chunk(2, dim=1)
+        m = len(self.sample.names)
         kernel, deviation = kernel_distance(*samples)
         values: dict[str, float | None] = {
             f"{fid}_{suffix}@{n}": frechet_of_moments(*self.moments),
@@ -95,12 +108,13 @@ class Totals:
         """
         self.rows += [{**facts, **row} for row in scores.rows]
         for judge, features in scores.features.items():
-            self.sets.setdefault(judge, FeatureSets()).add(features)
+            sets = self.sets.setdefault(judge, FeatureSets())
+            sets.add(facts["pair"], facts["person"], features)
         self.missing |= scores.missing
         self.judges |= scores.judges
 
     def means(self) -> dict[str, Any]:
-        """Mean, interval, count and id of every metric; the reasons of those without a value."""
+        """Mean, interval, count and id of every metric, or why it has none; means by slice too."""
         protocol, table = self.protocol, pd.DataFrame(self.rows)
         of_frames = table[table.metric == "psnr"]
         means: dict[str, Any] = {
@@ -123,7 +137,8 @@ class Totals:
             ids |= {column: self.number_id(column) for column in values if is_column(column)}
         reasons |= self.missing
         warnings += _absences(table[~table["metric"].isin(reasons)])
-        return {**means, "reasons": reasons, "ids": ids, "warnings": warnings}
+        sliced = _sliced(table, protocol.pooled)
+        return {**means, "reasons": reasons, "ids": ids, "warnings": warnings, "slices": sliced}
 
     def number_id(self, column: str) -> str:
         """What must be equal for two numbers of a column to compare."""
@@ -144,7 +159,7 @@ def write_scores(
     possible: Mapping[str, int],
     empty: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write scores.parquet (pair × metric) and metrics.json (protocol → means) into `out`.
+    """Write scores.parquet (pair × metric), its features and metrics.json (protocol → means).
 
     `protocol_id` says which numbers may stand in one table, `number_id` (in metrics.json under
     "ids") which may stand in one column: it follows the judge's weights too.
@@ -152,7 +167,7 @@ def write_scores(
     Args:
         out: folder, which is there.
         totals: protocol → its clips.
-        facts: about the system, kept with the table.
+        facts: about the system, kept with the table; "provenance" is added.
         possible: protocol → pairs there could be.
         empty: protocol → why it has no pair.
 
@@ -168,31 +183,24 @@ def write_scores(
     means = {name: total.means() for name, total in totals.items()}
     means |= {name: {"pairs": 0, "reason": reason} for name, reason in empty.items()}
     means = {name: {**of_name, "possible": possible[name]} for name, of_name in means.items()}
-    write_table(out / "scores.parquet", rows, {**facts, "protocols": protocols})
+    facts = {**facts, "protocols": protocols, "provenance": circumstances()}
+    write_table(out / "scores.parquet", rows, facts)
+    _write_features(out / FEATURES, totals)
     write_text(out / "metrics.json", json.dumps(means, indent=1, allow_nan=False) + "\n")
     return means
 
 
-def person_interval(rows: pd.DataFrame, weights: str | None = None) -> tuple[float, float] | None:
-    """95 % interval of the mean of `value`, people drawn with replacement; None for one person.
-
-    Frames and clips of a person are alike: drawing them one by one would make the interval
-    several times too narrow.
-
-    Args:
-        rows: with "person" and "value".
-        weights: column that weighs each value; None: all weigh the same.
-    """
-    finite = rows[np.isfinite(rows["value"].astype(float))]
-    weight = finite[weights].astype(float) if weights else pd.Series(1.0, finite.index)
-    parts = pd.DataFrame({"sum": finite["value"].astype(float) * weight, "weight": weight})
-    groups = parts.groupby(finite["person"]).sum()
-    if len(groups) < 2:
-        return None
-    draws = np.random.default_rng(SEED).integers(len(groups), size=(RESAMPLES, len(groups)))
-    sums, totals = (groups[name].to_numpy()[draws].sum(axis=1) for name in ("sum", "weight"))
-    low, high = np.percentile(sums / totals, [2.5, 97.5])
-    return float(low), float(high)
+def _write_features(path: Path, totals: Mapping[str, Totals]) -> None:
+    """Keep a sample of features by protocol and judge: two systems' sets compare frame by frame."""
+    kept = {
+        f"{name}.{judge}": sets.kept()
+        for name, total in totals.items()
+        for judge, sets in total.sets.items()
+    }
+    rows = {key: {"names": names, "people": people} for key, (_, names, people) in kept.items()}
+    with replacing(path) as temporary:
+        tensors = {key: features.contiguous() for key, (features, _, _) in kept.items()}
+        temporary.write_bytes(save(tensors, {"rows": json.dumps(rows)}))
 
 
 def _absences(table: pd.DataFrame) -> list[str]:
@@ -217,7 +225,8 @@ def _mean(name: str, rows: pd.DataFrame, is_pooled: bool) -> dict[str, Any]:
     if name.startswith("acc_emo") and len(finite):
         interval = wilson_interval(round(finite["value"].sum()), len(finite))
     else:
-        interval = person_interval(finite, weights) if len(finite) else None
+        weight = finite[weights] if weights else None
+        interval = cluster_interval(finite["value"], finite["person"], weight)
     low, high = interval or (None, None)
     return {
         name: mean,
@@ -227,6 +236,20 @@ def _mean(name: str, rows: pd.DataFrame, is_pooled: bool) -> dict[str, Any]:
         f"{name}_n": len(finite),
         f"{name}_left_out": int(rows["left_out"].sum()),
     }
+
+
+def _sliced(table: pd.DataFrame, pooled: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Axis → slice → its counts and the means of what has a value in it."""
+    found: dict[str, dict[str, Any]] = {}
+    for axis, name, part in slices(table):
+        means: dict[str, Any] = {
+            "pairs": int(part["pair"].nunique()),
+            "people": int(part["person"].nunique()),
+        }
+        for metric, rows in part[part["value"].notna()].groupby("metric", sort=False):
+            means |= _mean(metric, rows, metric in pooled)
+        found.setdefault(axis, {})[name] = means
+    return found
 
 
 def _average(rows: pd.DataFrame, column: str, weights: str | None) -> float | None:

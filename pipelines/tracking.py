@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import re
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import quote
 
 from pipelines.backlog import Backlog, Call, send_waiting
 from pipelines.files import read_rows, write_text
+from pipelines.provenance import git
 from pipelines.run import Run
 
 if TYPE_CHECKING:
@@ -83,21 +83,12 @@ def provenance(stage: str) -> dict[str, str]:
     """Tags that lead from a number to the code and inputs of the stage that made it."""
     lock = Path("dvc.lock")
     digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none"
-    status = _git("status", "--porcelain", "--untracked-files=no")
+    status = git("status", "--porcelain", "--untracked-files=no")
     return {
-        f"{stage}.git_commit": _git("rev-parse", "HEAD") or "unknown",
+        f"{stage}.git_commit": git("rev-parse", "HEAD") or "unknown",
         f"{stage}.git_dirty": "unknown" if status is None else str(bool(status)).lower(),
         f"{stage}.dvc_lock_sha256": digest,
     }
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        command = ["git", *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()
 
 
 class Server:

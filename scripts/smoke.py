@@ -51,17 +51,18 @@ def copy_checkout(target: Path) -> None:
 def shrink_params(path: Path) -> None:
     """Write tiny parameters over the defaults."""
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    _merge(params, TINY)
+    merge(params, TINY)
     for variant in params["train"]["variants"].values():
         names = [name for stretch in variant["steps"] for name in stretch]
         variant["steps"] = [{name: STEPS // len(names)} for name in names]
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
-def _merge(params: dict, changes: dict) -> None:
+def merge(params: dict, changes: dict) -> None:
+    """Write changes over params, section by section."""
     for key, value in changes.items():
         if isinstance(value, dict):
-            _merge(params[key], value)
+            merge(params[key], value)
         else:
             params[key] = value
 

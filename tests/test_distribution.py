@@ -11,11 +11,11 @@ import torch
 import torchvision_cpu
 from metrics.distribution import (
     FeatureMoments,
-    Reservoir,
     frechet_at_infinity,
     frechet_distance,
     frechet_of_moments,
     kernel_distance,
+    kernel_distance_without,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -125,18 +125,17 @@ def test_moments_equal_numpy_far_from_zero():
 
 
 def test_memory_does_not_grow_with_the_stream():
-    seen, sample = FeatureMoments(), Reservoir(capacity=50)
+    seen = FeatureMoments()
     sizes = []
 
     for count in range(1, 1001):
         clip = normal(3, 16, seed=count)
         seen.add(clip)
-        sample.add(clip)
         if count in (10, 1000):
-            sizes.append(storage(seen.mean, seen.scatter, sample._rows))
+            sizes.append(storage(seen.mean, seen.scatter))
 
-    assert seen.n == sample.seen == 3000
-    assert sizes[0] == sizes[1] == 8 * (16 + 16**2 + 50 * 16)
+    assert seen.n == 3000
+    assert sizes[0] == sizes[1] == 8 * (16 + 16**2)
 
 
 def test_covariance_of_one_feature_is_nan_and_has_no_distance():
@@ -149,15 +148,13 @@ def test_covariance_of_one_feature_is_nan_and_has_no_distance():
 
 def test_features_of_another_width_are_refused(unchecked):
     wide, narrow = torch.zeros(5, 4), torch.zeros(5, 3)
-    seen, sample = moments(wide, 5), Reservoir(2)
-    sample.add(wide)
+    seen = moments(wide, 5)
 
     for distance in (frechet_distance, kernel_distance):
         with pytest.raises(ValueError, match="'a': 4, 'b': 3"):
             distance(wide, narrow)
-    for accumulator in (seen, sample):
-        with pytest.raises(ValueError, match="width 3 after features of width 4"):
-            accumulator.add(narrow)
+    with pytest.raises(ValueError, match="width 3 after features of width 4"):
+        seen.add(narrow)
     with pytest.raises(ValueError, match="a 4, b 3"):
         frechet_of_moments(seen, moments(narrow, 5))
 
@@ -176,44 +173,22 @@ def test_bad_features_are_refused_by_name(distance, unchecked):
 
 
 def test_accumulators_refuse_nan():
-    for accumulator in (FeatureMoments(), Reservoir(3)):
-        with pytest.raises(ValueError, match="features: 1 frames hold NaN or inf, first is 1"):
-            accumulator.add(torch.tensor([[0.0], [torch.inf]]))
+    with pytest.raises(ValueError, match="features: 1 frames hold NaN or inf, first is 1"):
+        FeatureMoments().add(torch.tensor([[0.0], [torch.inf]]))
 
 
-@pytest.mark.parametrize("batch", [1, 7, 500])
-def test_reservoir_is_the_same_in_any_batches(batch):
-    stream = torch.arange(500.0)[:, None]
-    whole, parts = Reservoir(20, seed=5), Reservoir(20, seed=5)
+def test_distance_without_each_group_is_that_of_the_other_rows():
+    groups = torch.tensor([0, 1, 1, 2, 0, 2, 2, 1, 0, 1] * 3)
+    a, b = normal(30, 6, seed=1) + 0.5, normal(30, 6, seed=2)
 
-    whole.add(stream)
-    for part in stream.split(batch):
-        parts.add(part)
+    whole, without = kernel_distance_without(a, b, groups)
 
-    assert torch.equal(whole.features, parts.features)
-    assert len(set(whole.features.flatten().tolist())) == 20
-
-
-def test_reservoir_keeps_a_short_stream_whole():
-    sample = Reservoir(20)
-
-    sample.add(torch.arange(12.0)[:, None])
-
-    assert sample.features.flatten().tolist() == list(range(12))
-    with pytest.raises(ValueError, match="capacity=0"):
-        Reservoir(0)
-
-
-def test_reservoir_keeps_every_feature_equally_often():
-    kept, stream = torch.zeros(4), torch.arange(4.0)[:, None]
-
-    for seed in range(2000):
-        sample = Reservoir(2, seed)
-        sample.add(stream)
-        kept[sample.features.flatten().long()] += 1
-
-    # 1000 each, within four standard deviations of a binomial count
-    assert (kept - 1000).abs().max() < 4 * math.sqrt(2000 / 4)
+    assert whole == pytest.approx(kernel_distance(a, b)[0], rel=1e-12)
+    for group, value in enumerate(without.tolist()):
+        others = groups != group
+        assert value == pytest.approx(kernel_distance(a[others], b[others])[0], rel=1e-12)
+    with pytest.raises(ValueError, match="at least 4 rows"):
+        kernel_distance_without(a[:3], b[:3], torch.tensor([0, 1, 1]))
 
 
 def test_distance_at_infinity_takes_off_the_bias_of_few_rows():

@@ -11,8 +11,9 @@ import torch
 
 from fixtalk.checkpoint import save_checkpoint
 from fixtalk.dataset import read_clips
-from fixtalk.media import read_video
+from fixtalk.media import encode_video, read_video
 from fixtalk.model import FixTalk
+from pipelines.files import append_row
 from pipelines.generate import (
     GenerateConfig,
     Job,
@@ -22,6 +23,7 @@ from pipelines.generate import (
     generate,
 )
 from pipelines.protocols import Pair, cross_pairs, self_pairs
+from pipelines.speed import Stopwatch
 from tests.conftest import TINY
 from tests.discs import clip_row, disc, write_clips
 
@@ -113,12 +115,12 @@ def test_only_held_out_clips_are_generated(videos):
 
 
 def test_folder_is_complete_or_absent_and_names_the_system(videos):
-    leftovers = [path.name for path in videos.parent.iterdir() if path.name != "videos"]
+    beside = [path.name for path in videos.parent.iterdir() if path.name != "videos"]
 
     system = json.loads((videos / "system.json").read_text())
     coverage = json.loads((videos / "coverage.json").read_text())
 
-    assert leftovers == []
+    assert beside == ["speed.json"]
     assert system == {"system": "copy_source", "dataset": "discs", "key": "copy_source:discs"}
     assert coverage["cross"] == {"pairs": 6, "possible": 6, "skipped": []}
     assert coverage["self"]["possible"] == 9
@@ -200,7 +202,8 @@ def animated(model, frames=5, resolution=64):
     driver = np.stack([disc(1, step, resolution) for step in range(frames)])
     pair = Pair("self", "000-pair", "clip A", 0, "clip B", "clip B", frames, "S001")
     job = Job(pair, model, 2, b"", b"", Path("unused.mkv"))
-    return np.stack(list(_renderer(model)(driver[:1], driver, job)))
+    render, device = _renderer(model)
+    return np.stack(list(render(driver[:1], driver, job, Stopwatch(device))))
 
 
 def test_trained_model_gives_one_frame_per_driver_frame_whatever_the_batch(tmp_path):
@@ -209,6 +212,21 @@ def test_trained_model_gives_one_frame_per_driver_frame_whatever_the_batch(tmp_p
     assert frames.shape == (5, 64, 64, 3)
     assert frames.dtype == np.uint8
     assert frames.std() > 0
+
+
+def test_speed_of_a_model_is_measured_clip_by_clip(tmp_path):
+    rows = [clip_row(str(person), person, None) for person in range(2)]
+    for row in rows:
+        row["video"] = encode_video([disc(1, step, 64) for step in range(6)], crf=0, gop=5)
+    clips = write_clips(tmp_path / "clips", rows)
+
+    generate(CONFIG, clips, trained(tmp_path / "edtalk"), tmp_path / "videos")
+
+    speed = json.loads((tmp_path / "speed.json").read_text())
+    assert (speed["clips"], speed["frames"], speed["batch"]) == (2, 12, 4)
+    assert speed["fps_model"] > speed["fps"] > 0
+    assert 0 < speed["latency_ms_p50"] <= speed["latency_ms_p99"]
+    assert speed["memory_mb"] > 0
 
 
 def test_clips_of_another_resolution_name_both_and_the_remedy(tmp_path):
@@ -226,11 +244,15 @@ def test_interrupted_run_keeps_its_finished_videos(unshared):
     rows = {row["clip"]: row for row in read_clips(clips, "test")}
     pairs = self_pairs(list(rows.values()))
     first = interrupt(unshared, _fingerprint(CONFIG, COPY_SOURCE, pairs, rows))
+    timed = {"frames": 6, "seconds": 0.5, "laps": [], "memory": 2**20, "device": "Abacus"}
+    append_row(unshared.parent / ".videos.partial" / "speed.jsonl", timed)
 
     generate(CONFIG, clips, COPY_SOURCE, unshared)
 
     assert (unshared / "self" / first).read_bytes() == b"finished before"
-    assert sorted(path.name for path in unshared.parent.iterdir()) == ["clips", "videos"]
+    beside = sorted(path.name for path in unshared.parent.iterdir())
+    assert beside == ["clips", "speed.json", "videos"]
+    assert json.loads((unshared.parent / "speed.json").read_text())["fps"] == 12.0
 
 
 def test_only_config_and_weights_of_the_model_decide_the_videos(tmp_path):

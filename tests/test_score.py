@@ -15,6 +15,7 @@ from fixtalk.media import read_video, write_video
 from metrics import METRICS
 from metrics.protocol import identify
 from pipelines.evidence import describe_detector
+from pipelines.files import read_table
 from pipelines.generate import GenerateConfig, generate
 from pipelines.score import Folders, Job, ScoreConfig, _protocol, score
 from tests.discs import clip_row, write_clips
@@ -74,6 +75,17 @@ def means(folder):
 def of(frame, protocol, metric):
     chosen = frame[(frame.protocol == protocol) & (frame.metric == metric)]
     return chosen.set_index("driver_clip")
+
+
+def test_facts_tell_the_split_and_what_the_numbers_depend_on(scored):
+    _, facts = read_table(scored / "known" / "scores.parquet")
+
+    clips = [f"cross/{m}/S{p:03d}" for m in ("m0", "m1") for p in range(2)]
+    assert facts["split"] == identify(sorted((clip[-4:], clip) for clip in clips))
+    made = facts["provenance"]
+    assert set(made) == {"commit", "dirty", "code", "params", "environment"}
+    assert len(made["code"]["pipelines/score.py"]) == 12
+    assert made["params"]["score"]["detect_every"] == 5
 
 
 def test_copy_of_a_still_clip_is_perfect_and_counted_apart(scored):
@@ -177,8 +189,8 @@ def compared(source=b"source", driver=b"driver", truth=b"truth", video="made.mkv
     """The job of one pair."""
     pair = {"protocol": "self", "pair": "000-a"}
     panel = (Path("weights"), None, "")
-    return Job(CONFIG, pair, Path(video), source, driver, truth, b"", None, panel, Path("p.png"),
-               False, False)  # fmt: skip
+    return Job(CONFIG, pair, Path(video), source, driver, truth, b"", None, {}, panel,
+               Path("p.png"), False, False)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -198,7 +210,7 @@ def test_preview_holds_a_row_per_person_and_films(scored):
     films = sorted(preview.glob("*/*.mp4"))
 
     assert len(list(preview.glob("cross/*.png"))) == 2
-    assert len(films) == 4
+    assert len(films) == 8
     assert read_video(films[0]).shape == (6, 128, 512, 3)
     assert (preview / "sheet.png").is_file()
 

@@ -4,15 +4,16 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 
 from metrics import METRICS, Protocol, frechet_distance, kernel_distance, wilson_interval
 from metrics.catalogue import is_column
-from pipelines.files import read_table
+from metrics.statistics import cluster_interval
+from pipelines.files import FEATURES, read_table
 from pipelines.measure import ClipScores
-from pipelines.summary import Totals, person_interval, write_scores
+from pipelines.summary import Totals, write_scores
 
 PROTOCOL = Protocol(name="self", resolution="8x8", codec="lossless", detector="none", inputs="0")
 
@@ -34,38 +35,18 @@ def totals(*clips, protocol=PROTOCOL):
     return total
 
 
-def test_interval_draws_people_not_clips():
-    alike = pd.DataFrame({"person": ["a"] * 50 + ["b"] * 50, "value": [10.0] * 50 + [20.0] * 50})
+def test_every_metric_has_an_interval_over_people_not_clips():
+    total = Totals()
+    for number in range(12):
+        clip = scores({"psnr": 20.0 + number // 6, "cpbd": 0.5})
+        total.add({"pair": str(number), "person": f"P{number // 6}", "protocol": "self"}, clip)
+    total.protocol = PROTOCOL
 
-    low, high = person_interval(alike)
+    means = total.means()
 
-    assert (low, high) == (10.0, 20.0)
-    assert person_interval(alike) == (low, high)
-
-
-def test_one_person_has_no_interval():
-    assert person_interval(pd.DataFrame({"person": ["a", "a"], "value": [1.0, 2.0]})) is None
-
-
-def test_interval_narrows_with_more_people():
-    values = np.random.default_rng(0).normal(25, 1, 64)
-    people = pd.DataFrame({"person": [str(n) for n in range(64)], "value": values})
-
-    wide, narrow = person_interval(people[:8]), person_interval(people)
-
-    assert narrow[1] - narrow[0] < wide[1] - wide[0]
-    assert narrow[0] < values.mean() < narrow[1]
-
-
-def test_weights_move_the_interval_towards_the_heavier():
-    people = pd.DataFrame({"person": ["a", "b"], "value": [0.0, 1.0], "frames": [1, 99]})
-
-    even, heavy = person_interval(people), person_interval(people, "frames")
-
-    assert even == (0.0, 1.0)
-    assert heavy == (0.0, 1.0)
-    more = pd.concat([people.assign(person=people.person + str(n)) for n in range(30)])
-    assert person_interval(more, "frames")[0] > person_interval(more)[1]
+    low, high = cluster_interval([20.0, 21.0], ["P0", "P1"])
+    assert (means["psnr_low"], means["psnr_high"]) == pytest.approx((low, high), abs=1e-6)
+    assert (means["cpbd_low"], means["cpbd_high"]) == (0.5, 0.5)
 
 
 def test_mean_is_over_clips_unless_the_protocol_pools_frames():
@@ -112,6 +93,22 @@ def test_distances_are_those_of_all_features_together_and_say_how_many():
     assert means["kd_efficientnet_lite0@200"] == pytest.approx(kernel_distance(fake, real)[0])
     assert "fd_infinity_efficientnet_lite0@200" in means
     assert any("200 frames; below 2048" in warning for warning in means["warnings"])
+
+
+def test_features_are_kept_with_their_frames_and_people(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = [tuple(rng.normal(size=(2, 3, 6)).astype("float32")) for _ in range(2)]
+    total = totals(*(scores({"psnr": 9.0}, features={"inception": part}) for part in parts))
+
+    write_scores(tmp_path, {"self": total}, {"system": "s"}, {"self": 2}, {})
+
+    with safe_open(tmp_path / FEATURES, "np") as file:
+        rows = json.loads(file.metadata()["rows"])["self.inception"]
+        features = file.get_tensor("self.inception")
+    place = rows["names"].index("1@2")
+    assert sorted(rows["names"]) == [f"{pair}@{n}" for pair in range(2) for n in range(3)]
+    assert rows["people"] == [f"P{name[0]}" for name in rows["names"]]
+    assert features[place].tolist() == [*parts[1][0][2], *parts[1][1][2]]
 
 
 def test_too_few_features_have_no_distance_but_a_warning():
