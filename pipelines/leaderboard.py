@@ -166,7 +166,7 @@ def _log(
         run.log_table(table, "leaderboard")
         run.log_file(out / "leaderboard.md")
         run.log_file(out / "contact_sheet.png")
-        for protocol in sorted((system.folder / "preview").iterdir()):
+        for protocol in sorted((system.folder / "preview").glob("*")):
             for film in sorted(protocol.glob("*.mp4"))[:FILMS]:
                 run.log_file(film, f"videos/{protocol.name}")
         report = sorted((out / "report").rglob("*.*")) if has_report else []
