@@ -44,14 +44,15 @@ test-slow: setup ; $(PY) -m pytest -q
 
 ## gate       score small committed videos, and a small committed model, and compare with baselines/
 gate: rescore
-	$(RUN) fixtalk gate baselines/metrics/scores build/gate/metrics --out build/gate/metrics.md
-	$(RUN) fixtalk gate baselines/model/scores build/gate/model --out build/gate/model.md
+	$(RUN); worst=0; for name in metrics model; do \
+	  fixtalk gate baselines/$$name/scores build/gate/$$name --out build/gate/$$name.md || worst=$$?; done; exit $$worst
 
 ## baseline   make those scores the new baselines; look at the difference, commit it alone
 baseline: rescore
 	for name in metrics model; do mkdir -p baselines/$$name/scores && \
 	  cp $(addprefix build/gate/$$name/,metrics.json scores.parquet features.safetensors) baselines/$$name/scores/ || exit 1; done
 
+rescore: export CUDA_VISIBLE_DEVICES :=
 rescore: dlib
 	rm -rf build/gate
 	FIXTALK_WORKERS=1 $(MAKE) -j2 rescore-metrics rescore-model

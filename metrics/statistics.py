@@ -86,33 +86,37 @@ def jackknife(value: float, without: ArrayLike, level: float = 0.95) -> tuple[In
     return Interval(value - reach, value + reach), float(p)
 
 
-def sign_flip(differences: ArrayLike, clusters: ArrayLike) -> float:
+def sign_flip(
+    differences: ArrayLike, clusters: ArrayLike, weights: ArrayLike | None = None
+) -> float:
     """Two-sided p of paired differences: how often flipped signs move the mean as far from 0.
 
-    A cluster's mean keeps or loses its sign as a whole. Exact for up to EXACT clusters.
+    What a cluster adds to the mean keeps or loses its sign as a whole. Exact for up to EXACT
+    clusters.
 
     Args:
         differences: (n,).
         clusters: (n,) labels.
+        weights: (n,) of the differences in the mean; None: all weigh the same.
 
     Raises:
         ValueError: nothing to flip, lengths differ, or a difference is not finite.
 
     Source: Fisher 1935, section 21; (b + 1) / (m + 1) for random flips, Phipson and Smyth 2010.
     """
-    means = _cluster_means(differences, clusters)
-    count = len(means)
+    parts = _cluster_parts(differences, clusters, weights)
+    count = len(parts)
     if count == 0:
         raise ValueError("no difference to flip")
-    reached = abs(means.sum()) * (1 - 1e-12)  # rounding must not tell a flip from its mirror
+    reached = abs(parts.sum()) * (1 - 1e-12)  # rounding must not tell a flip from its mirror
     if count <= EXACT:
         flips = np.arange(2**count)[:, None] >> np.arange(count) & 1
-        return float(np.mean(np.abs((1 - 2 * flips) @ means) >= reached))
+        return float(np.mean(np.abs((1 - 2 * flips) @ parts) >= reached))
     generator = np.random.default_rng(SEED)
     beyond = 0
     for _ in range(RESAMPLES // BLOCK):
         signs = 1 - 2 * generator.integers(2, size=(BLOCK, count))
-        beyond += int(np.sum(np.abs(signs @ means) >= reached))
+        beyond += int(np.sum(np.abs(signs @ parts) >= reached))
     return (beyond + 1) / (RESAMPLES + 1)
 
 
@@ -154,10 +158,11 @@ def clusters_needed(
     effect: float,
     power: float = 0.8,
     alpha: float = 0.05,
+    weights: ArrayLike | None = None,
 ) -> int:
     """Clusters among which a true difference of this size would be found with this power.
 
-    n = ((z₁₋α⸝₂ + z_power) σ / effect)², σ the deviation of the clusters' means seen here.
+    n = ((z₁₋α⸝₂ + z_power) σ / effect)², σ the deviation of what clusters add to the mean here.
 
     Args:
         differences: (n,).
@@ -165,20 +170,26 @@ def clusters_needed(
         effect: the difference to find, in the unit of the differences.
         power: probability of finding it.
         alpha: of the two-sided test.
+        weights: (n,) of the differences in the mean; None: all weigh the same.
 
     Raises:
         ValueError: fewer than two clusters, or an effect of 0.
     """
-    means = _cluster_means(differences, clusters)
-    if len(means) < 2 or effect == 0:
-        raise ValueError(f"{len(means)} clusters, effect {effect}: expected 2 or more, and not 0")
+    parts = _cluster_parts(differences, clusters, weights)
+    if len(parts) < 2 or effect == 0:
+        raise ValueError(f"{len(parts)} clusters, effect {effect}: expected 2 or more, and not 0")
     reach = NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
-    return max(2, math.ceil((reach * float(np.std(means, ddof=1)) / effect) ** 2))
+    return max(2, math.ceil((reach * float(np.std(parts, ddof=1)) / effect) ** 2))
 
 
-def _cluster_means(values: ArrayLike, clusters: ArrayLike) -> NDArray[np.float64]:
+def _cluster_parts(
+    values: ArrayLike, clusters: ArrayLike, weights: ArrayLike | None
+) -> NDArray[np.float64]:
+    """What each cluster adds to the mean, times their number: the mean of these is that mean."""
     values, places = _checked(values, clusters)
-    return np.bincount(places, values) / np.bincount(places)
+    weight = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
+    sums = np.bincount(places, weight * values)
+    return sums * len(sums) / weight.sum() if len(sums) else sums
 
 
 def _checked(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.assignments import ROLES, Assignment
-from pipelines.provenance import git
+from pipelines.revision import git
 
 SUFFIXES = {"source": (".png", ".jpg", ".jpeg"), "driving": (".mp4",), "audio": (".wav",)}
 GRACE = 10  # seconds that a stopped command has to end its own children

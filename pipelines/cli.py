@@ -142,19 +142,20 @@ def gate(
 
     from pipelines import gate as judgement
     from pipelines.config import load_config
+    from pipelines.files import write_text
 
     try:
         config = load_config(judgement.GateConfig, "gate")
         verdict = judgement.gate(config, baseline, current)
+        if out:
+            write_text(out, verdict.text)
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(verdict.text)
     except (ValueError, OSError) as error:
         typer.echo(error, err=True)
         raise typer.Exit(2) from None
     Console().print(Markdown(verdict.text))
-    if out:
-        out.write_text(verdict.text, encoding="utf-8")
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(verdict.text)
     raise typer.Exit(judgement.EXIT_CODES[verdict.state])
 
 

@@ -21,6 +21,10 @@ from pipelines.report import write_report
 from pipelines.summary import Totals, write_scores
 
 LABELS = "labels.csv"  # beside the reference videos: clip,emotion and, where known, person
+CLIPS_AS_PEOPLE = (
+    "each clip counts as a person, since labels.csv names none: where people come twice, intervals "
+    "are too narrow"
+)
 MIN_SIDE = 16  # pixels; smaller frames hold no window of ssim
 
 
@@ -47,6 +51,7 @@ class Outcome:
         notes: differences between the two videos that a reader should know.
         size: of the compared frames, as "256x256".
         codec: of the generated video.
+        made: hash of the generated video.
         truth: what the numbers depend on beside the generated video: hashes and label.
         frames: compared, and of the reference.
     """
@@ -57,6 +62,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     size: str = ""
     codec: str = ""
+    made: str | None = None
     truth: tuple[str | None, ...] = ()
     frames: tuple[int, int] = (0, 0)
 
@@ -169,6 +175,10 @@ def _write(
 ) -> str:
     """All files of the output folder; the text of the report."""
     name = total.protocol.name
+    made = [[outcome.clip, outcome.made] for outcome in outcomes if outcome.reason is None]
+    facts = {**facts, "videos": identify(made)}
+    if total.people_are_clips():
+        total.cautions.append(CLIPS_AS_PEOPLE)
     possible = {name: len(matches.both) + len(matches.not_generated)}
     means = write_scores(out, {name: total}, facts, possible, {})[name]
     coverage = {
@@ -192,7 +202,7 @@ def _score_clip(job: Job) -> Outcome:
     outcome = Outcome(job.clip)
     try:
         hashes = [_sha256(path) for path in (job.generated, job.reference, job.sound)]
-        outcome.truth = (*hashes[1:], job.emotion)
+        outcome.made, outcome.truth = hashes[0], (*hashes[1:], job.emotion)
         if hashes[0] == hashes[1]:
             outcome.notes.append("generated and reference are the same file")
         _score_videos(job, outcome)

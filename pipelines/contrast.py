@@ -65,7 +65,8 @@ class Difference:
         clips: compared.
         people: compared.
         missing: clips of which only the baseline has a value.
-        needed: people among whom the effect asked for would be found; None if that is unknown.
+        needed: people among whom it would be told from 0, or from the margin that was given; None
+            if that is unknown.
     """
 
     metric: str
@@ -93,6 +94,8 @@ def read_scores(folder: Path) -> Scored:
         means = json.loads(path.read_text(encoding="utf-8"))
     with _reading(folder / "scores.parquet") as path:
         scores, facts = read_table(path)
+        if lacking := {"provenance", "protocols", "judges", "key"} - facts.keys():
+            raise ValueError(f"lacks {', '.join(sorted(lacking))}")
         return Scored(facts["system"], facts["dataset"], facts, means, scores, folder)
 
 
@@ -100,7 +103,7 @@ def contrast(
     baseline: Scored,
     current: Scored,
     protocol: str,
-    effects: Mapping[str, float] | None = None,
+    margins: Mapping[str, float] | None = None,
 ) -> list[Difference]:
     """Differences of all metrics that both sides have, in the order of METRICS.
 
@@ -112,7 +115,7 @@ def contrast(
         baseline: what is compared with.
         current: what is looked at.
         protocol: key of both means.
-        effects: metric → size of the effect that `needed` is about; default its own delta.
+        margins: metric → what may be lost of it, in its unit; default nothing.
 
     Raises:
         ValueError: the protocol ids differ, or a side has no such pairs.
@@ -123,9 +126,9 @@ def contrast(
             f"{baseline.folder} has {protocol} pairs of protocol id {ids[0]}, {current.folder} of "
             f"{ids[1]}: only equal ids compare; score both again"
         )
-    asked = effects or {}
-    differences = [*_of_clips(baseline, current, protocol, asked),
-                   *_of_sets(baseline, current, protocol, asked)]  # fmt: skip
+    given = margins or {}
+    differences = [*_of_clips(baseline, current, protocol, given),
+                   *_of_sets(baseline, current, protocol, given)]  # fmt: skip
     adjusted = holm({difference.metric: difference.p for difference in differences})
     places = list(METRICS)
     return [
@@ -145,7 +148,7 @@ def _comparable(baseline: Scored, current: Scored, protocol: str) -> set[str]:
 
 
 def _of_clips(
-    baseline: Scored, current: Scored, protocol: str, effects: Mapping[str, float]
+    baseline: Scored, current: Scored, protocol: str, margins: Mapping[str, float]
 ) -> Iterator[Difference]:
     """Differences of what has a value for each clip."""
     columns = ["pair", "metric", "person", "frames", "value"]
@@ -170,7 +173,7 @@ def _of_clips(
             weights = rows["frames"].to_numpy(dtype=float)[kept] if name in pooled else None
             people = rows["person"].to_numpy()[kept]
             yield _difference(
-                name, before[kept], after[kept], people, weights, missing, effects.get(name)
+                name, before[kept], after[kept], people, weights, missing, margins.get(name)
             )
 
 
@@ -181,7 +184,7 @@ def _difference(
     people: np.ndarray,
     weights: np.ndarray | None,
     missing: int,
-    effect: float | None,
+    margin: float | None,
 ) -> Difference:
     changes = np.subtract(after, before, out=np.zeros(len(after)), where=after != before)
     delta = float(np.average(changes, weights=weights))
@@ -191,17 +194,17 @@ def _difference(
     if name.startswith("acc_emo"):
         p = mcnemar(before > 0.5, after > 0.5)
     else:
-        p = sign_flip(changes, people)
+        p = sign_flip(changes, people, weights)
     return Difference(
         name, float(np.average(after, weights=weights)),
         float(np.average(before, weights=weights)), delta,
         *(interval or (None, None)), p, p, len(changes), len(np.unique(people)), missing,
-        _needed(changes, people, delta if effect is None else effect),
+        _needed(name, changes, people, delta, margin, weights),
     )  # fmt: skip
 
 
 def _of_sets(
-    baseline: Scored, current: Scored, protocol: str, effects: Mapping[str, float]
+    baseline: Scored, current: Scored, protocol: str, margins: Mapping[str, float]
 ) -> Iterator[Difference]:
     """Differences of kernel distances, of the frames that both sides kept features of."""
     comparable = _comparable(baseline, current, protocol)
@@ -223,7 +226,8 @@ def _of_sets(
         clips = [len({name.rpartition("@")[0] for name in names}) for names in (before, common)]
         values, interval, p, parts = _deleting_people(sides, groups)
         delta = values[1] - values[0]
-        needed = None if parts is None else _needed(parts, people, effects.get(metric, delta))
+        margin = margins.get(metric)
+        needed = None if parts is None else _needed(metric, parts, people, delta, margin)
         yield Difference(
             metric, values[1], values[0], delta, *(interval or (None, None)), p, p, clips[1],
             len(people), clips[0] - clips[1], needed,
@@ -262,7 +266,16 @@ def _reading(path: Path) -> Iterator[Path]:
         raise ValueError(f"{path}: damaged ({error}); score {path.parent.name} again") from None
 
 
-def _needed(changes: np.ndarray, people: np.ndarray, effect: float) -> int | None:
+def _needed(
+    metric: str,
+    changes: np.ndarray,
+    people: np.ndarray,
+    delta: float,
+    margin: float | None,
+    weights: np.ndarray | None = None,
+) -> int | None:
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    effect = sign * delta + (margin or 0.0)
     if effect == 0 or len(np.unique(people)) < 2:
         return None
-    return clusters_needed(changes, people, effect)
+    return clusters_needed(changes, people, effect, weights=weights)

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from metrics.catalogue import METRICS, is_column, metric_of
-from pipelines import tracking
 from pipelines.contest import Contest, contests_of, describe, titles_of
 from pipelines.contrast import Scored, read_scores
 from pipelines.files import write_text
@@ -184,13 +183,7 @@ def _leak(path: Path) -> str:
 
 def _provenance(systems: Sequence[Scored], contests: Sequence[Contest]) -> list[tuple[str, str]]:
     """What led to these numbers, as pairs of a name and a value."""
-    page = tracking.provenance("page")
-    rows = [
-        ("this page's commit", page["page.git_commit"]),
-        ("uncommitted changes", page["page.git_dirty"]),
-        ("sha256 of dvc.lock", page["page.dvc_lock_sha256"]),
-        ("dataset", ", ".join(dict.fromkeys(system.dataset for system in systems))),
-    ]
+    rows = [("dataset", ", ".join(dict.fromkeys(system.dataset for system in systems)))]
     for contest in contests:
         about = contest.about
         rows.append((f"clips of {contest.protocol}", f"hash {about['inputs']}, {about['codec']}, "

@@ -111,9 +111,8 @@ def _unequal(baseline: Scored, current: Scored) -> Iterator[str]:
     """Circumstances that must be the same, as far as both sides tell them."""
     told = [
         {
-            "dataset": side.dataset,
             "split": side.facts.get("split"),
-            "device": side.facts.get("provenance", {}).get("environment", {}).get("device"),
+            "device": _device_class(side.facts["provenance"]["environment"]["device"]),
         }
         for side in (baseline, current)
     ]
@@ -121,6 +120,10 @@ def _unequal(baseline: Scored, current: Scored) -> Iterator[str]:
         after = told[1][name]
         if None not in (before, after) and before != after:
             yield f"{name} is {after}, the baseline's {before}"
+
+
+def _device_class(device: str) -> str:
+    return device if device == "cpu" else "gpu"
 
 
 def _unfit(config: GateConfig, baseline: Scored, current: Scored, protocol: str) -> Iterator[str]:
@@ -214,8 +217,9 @@ def _decide(found: Difference, limit: float) -> tuple[State, str]:
         return "PASS", ""
     if high < -limit or (delta < -limit and found.p_holm < SIGNIFICANT):
         return "FAIL", f"worse by {cell(found.metric, -delta)}"
-    people = "" if found.needed is None else f"about {found.needed} people would decide"
-    return "INCONCLUSIVE", people
+    if found.needed is None:
+        return "INCONCLUSIVE", ""
+    return "INCONCLUSIVE", f"about {max(found.needed, found.people + 1)} people would decide"
 
 
 def _overall(rows: list[Row], reasons: list[str]) -> State:

@@ -160,7 +160,8 @@ def _footer(systems: Sequence[Scored], table: pd.DataFrame, against: str) -> lis
     lines += [
         f"- `{FLOOR}` repeats the source frame: the floor that a model has to beat.",
         f"- `{TRUTH}` is what the true clips score themselves: a judge's ceiling.",
-        "- In brackets: 95 % interval of the mean, people drawn with replacement. Two systems with "
+        "- In brackets: 95 % interval of the mean, people drawn with replacement; of `acc_emo` "
+        "Wilson's, of clips, and its p is McNemar's. Two systems with "
         "overlapping intervals may still differ: they are scored on the same pairs.",
         "- Bold is better than every other system on the same clips (p < 0.05 after Holm's "
         "correction); where none is, the best and all that cannot be told from it carry ≈. "

@@ -2,28 +2,19 @@
 
 import hashlib
 import platform
-import subprocess
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pipelines.config import read_params
+from pipelines.revision import git
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fixtalk", "metrics", "pipelines")
+RULES = ("params.yaml", "dvc.yaml", "torchvision_cpu.py")  # decide as code does
 LIBRARIES = ("av", "facenet-pytorch", "numpy", "opencv-python-headless", "scikit-image", "scipy",
              "torch", "torchvision")  # fmt: skip
-
-
-def git(*arguments: str, folder: Path = Path()) -> str | None:
-    """What a git command says in a folder; None where there is no git or it fails."""
-    try:
-        command = ["git", "-C", str(folder), *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()
 
 
 def circumstances() -> dict[str, Any]:
@@ -39,7 +30,8 @@ def circumstances() -> dict[str, Any]:
     """
     import torch
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", *PACKAGES, folder=ROOT)
+    own = ("--git-dir", ".git")  # lest a repository around an installed package answers
+    changed = git(*own, "status", "--porcelain", "--", *PACKAGES, *RULES, folder=ROOT)
     files = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
@@ -47,7 +39,7 @@ def circumstances() -> dict[str, Any]:
             versions[name] = version(name)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
-        "commit": git("rev-parse", "HEAD", folder=ROOT),
+        "commit": git(*own, "rev-parse", "HEAD", folder=ROOT),
         "dirty": None if changed is None else bool(changed),
         "code": {str(path.relative_to(ROOT)): _hash(path) for path in files},
         "params": read_params() if Path("params.yaml").is_file() else {},

@@ -42,9 +42,10 @@ class Ranking:
             other: self.differences(best, other).get(name.partition("@")[0])
             for other in values.index.drop(best)
         }
-        if None in found.values():
+        words = {other: verdict(one) if one else "better" for other, one in found.items()}
+        if "better" in words.values():  # on other clips than its own mean is of
             return []
-        return [best, *(other for other, one in found.items() if verdict(one) == "tie")]
+        return [best, *(other for other, word in words.items() if word == "tie")]
 
     def against_lines(
         self, rows: pd.DataFrame, columns: Sequence[Column], baseline: str
@@ -106,12 +107,13 @@ def fewest_people(tests: int) -> int:
 
 
 def _adjusted(family: Sequence[Difference]) -> list[Difference]:
-    """The differences with Holm's p, and as many people needed as that asks for."""
+    """The differences with Holm's p, and as many people needed as that asks for: more than here."""
     p_values, fewest = holm({one.metric: one.p for one in family}), fewest_people(len(family) or 1)
-    return [
-        replace(one, p_holm=p_values[one.metric], needed=one.needed and max(one.needed, fewest))
-        for one in family
-    ]
+    adjusted = []
+    for one in family:
+        needed = one.needed and max(one.needed, fewest, one.people + 1)
+        adjusted.append(replace(one, p_holm=p_values[one.metric], needed=needed))
+    return adjusted
 
 
 def _in_order(name: str, values: pd.Series) -> list[str]:

@@ -98,6 +98,11 @@ class Totals:
         self.sets: dict[str, FeatureSets] = {}
         self.missing: dict[str, str] = {}
         self.judges: dict[str, str] = {}
+        self.cautions: list[str] = []
+
+    def people_are_clips(self) -> bool:
+        """Whether every clip is of a person who has its name."""
+        return all(row["person"] == row["pair"] for row in self.rows)
 
     def add(self, facts: Mapping[str, Any], scores: ClipScores) -> None:
         """Take in the scores of one clip.
@@ -136,7 +141,7 @@ class Totals:
             warnings += cautions
             ids |= {column: self.number_id(column) for column in values if is_column(column)}
         reasons |= self.missing
-        warnings += _absences(table[~table["metric"].isin(reasons)])
+        warnings += _absences(table[~table["metric"].isin(reasons)]) + self.cautions
         sliced = _sliced(table, protocol.pooled)
         return {**means, "reasons": reasons, "ids": ids, "warnings": warnings, "slices": sliced}
 

@@ -9,11 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-import av
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from fixtalk.encoding import retime
 from fixtalk.media import FPS, MediaError, VideoReader, probe
 from pipelines.assignments import Assignment, SystemsError, export_protocol, read_assignments
 from pipelines.checkout import SUFFIXES, Checkout, LostError
@@ -199,7 +199,7 @@ def _fill(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     told = {"system": system.name, "licence": system.licence, "date": now, **facts}
     write_text(videos / "system.json", json.dumps(told, indent=1) + "\n")
-    before = json.loads(record.read_text(encoding="utf-8"))["made"] if record.is_file() else {}
+    before = _made_before(record)
     made = {pair.pair: before[pair.pair] for pair in listed if pair.pair in before}
     failed: dict[str, str] = {}
     coverage = {"made": made, "failed": failed, "extra": list(extra)}
@@ -219,6 +219,16 @@ def _fill(
             (out / "logs" / f"{name}.log").unlink(missing_ok=True)
         write_text(record, json.dumps(coverage, indent=1) + "\n")
     return coverage
+
+
+def _made_before(record: Path) -> dict[str, str]:
+    """Pair → hash of what decided its video, as an earlier call left it."""
+    if not record.is_file():
+        return {}
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["made"]
+    except (ValueError, KeyError, TypeError):
+        raise SystemsError(f"{record}: not of this command; take another --out") from None
 
 
 def _refuse_absent(pairs: Path, listed: Sequence[Assignment]) -> None:
@@ -276,21 +286,7 @@ def _take(system: System, made: Path, videos: Path, name: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as temporary:
         if system.frame_rate and abs(probe(made).fps - system.frame_rate) < 0.01:
-            _retime(made, temporary, Fraction(system.frame_rate, FPS))
+            retime(made, temporary, Fraction(system.frame_rate, FPS))
         else:
             shutil.copyfile(made, temporary)
         _forget(videos, name)
-
-
-def _retime(path: Path, retimed: Path, factor: Fraction) -> None:
-    """Copy the frames of a video as they are, their times multiplied."""
-    with av.open(str(path)) as old, av.open(str(retimed), "w") as new:
-        stream = old.streams.video[0]
-        copy = new.add_stream_from_template(stream)
-        for packet in old.demux(stream):
-            if packet.dts is None:
-                continue
-            packet.dts, packet.pts = round(packet.dts * factor), round(packet.pts * factor)
-            packet.duration = round(packet.duration * factor)
-            packet.stream = copy
-            new.mux(packet)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pipelines.backlog import Backlog, Call, send_waiting
 from pipelines.files import read_rows, write_text
-from pipelines.provenance import git
+from pipelines.revision import git
 from pipelines.run import Run
 
 if TYPE_CHECKING:

@@ -53,7 +53,11 @@ def _recorded(side: Scored) -> dict[str, Any]:
             "split": side.facts.get("split", ABSENT),
             "compared clips": {name: about["inputs"] for name, about in protocols.items()},
         },
-        "model": {"system": side.name, "key of its training": side.facts["key"]},
+        "model": {
+            "system": side.name,
+            "key of its training": side.facts["key"],
+            "videos": side.facts.get("videos", ABSENT),
+        },
         "code": {"commit": made["commit"], "uncommitted changes": made["dirty"], **made["code"]},
         "parameters": made["params"],
         "environment": made["environment"],

@@ -324,6 +324,9 @@ def test_people_of_the_label_file_are_what_intervals_draw(folders):
     assert alone["psnr_low"] < alone["psnr"] < alone["psnr_high"]
     assert together["people"] == 1
     assert together["psnr_low"] is None
+    warned = [any("counts as a person" in text for text in means["warnings"])
+              for means in (alone, together)]  # fmt: skip
+    assert warned == [True, False]
 
 
 def test_id_follows_the_reference_and_the_protocol_not_the_system(folders):

@@ -103,12 +103,13 @@ def test_emotions_are_compared_by_mcnemar(compared):
     assert found.delta == pytest.approx(4 / 12)
 
 
-def test_needed_is_about_the_effect_that_is_asked_for(compared):
+def test_needed_is_about_the_distance_from_what_may_be_lost(compared):
     values = {"psnr": spread(20.0)}, {"psnr": spread(20.0, seed=1)}
+    delta = compared(*values)["psnr"].delta
 
-    small, large = (compared(*values, {"psnr": effect})["psnr"] for effect in (0.01, 0.1))
+    near, far = (compared(*values, {"psnr": loss - delta})["psnr"] for loss in (0.01, 0.1))
 
-    assert small.needed == pytest.approx(100 * large.needed, rel=0.05)
+    assert near.needed == pytest.approx(100 * far.needed, rel=0.05)
     assert compared(*values)["psnr"].needed > 2
     assert compared(values[0], values[0])["psnr"].needed is None
 

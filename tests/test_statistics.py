@@ -76,8 +76,8 @@ def test_what_is_no_value_is_refused():
 
 
 def test_sign_flip_counts_flips_by_hand():
-    # means 2, 1, -½, 4 sum to 6½: of 16 flips, ±(2 1 -½ 4) and ±(2 1 ½ 4) reach that far
-    assert sign_flip(CHANGES, PEOPLE) == 4 / 16
+    # sums 4, 1, -1, 4 make 8: of 16 flips, ±(4 1 -1 4), ±(4 1 1 4) and ±(4 -1 1 4) reach that far
+    assert sign_flip(CHANGES, PEOPLE) == 6 / 16
     assert sign_flip([1.0, -1.0], ["a", "b"]) == 1
     assert sign_flip([0.1] * 16, range(16)) == 2 / 2**16
 
