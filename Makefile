@@ -39,8 +39,10 @@ smoke: setup ; $(RUN) $(PY) scripts/smoke.py
 ## test       fast tests and one smoke run
 test: setup ; $(PY) -m pytest -q -m "not slow"
 
-## test-slow  everything, kills and browsers included
-test-slow: setup ; $(PY) -m pytest -q
+## test-slow  everything, kills and browsers included (Chromium on PATH or as FIXTALK_CHROMIUM)
+test-slow: setup
+	$(UV) --no-deps -r requirements/browser.txt
+	$(PY) -m pytest -q
 
 ## gate       score small committed videos, and a small committed model, and compare with baselines/
 gate: rescore
