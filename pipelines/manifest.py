@@ -1,11 +1,21 @@
-"""manifest.jsonl of a raw folder → its checked entries: one a video, no person in two splits."""
+"""Rows of raw videos ↔ manifest.jsonl, checked: one a video, no person in two splits."""
 
+import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import write_text
+
+NAME = "manifest.jsonl"
+KEYS = (
+    "clip", "video", "person", "split", "session", "box", "motion", "emotion", "level", "sentence",
+    "labels", "identity_seed", "source", "start", "stop", "format", "tool", "licence", "sha256",
+    "bytes", "status", "reason",
+)  # fmt: skip
 REQUIRED = {"clip", "video", "person", "split", "status"}
 
 
@@ -40,6 +50,38 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
             "scores on a person seen in training mean nothing: give each person one split"
         )
     return entries
+
+
+def manifest_row(**facts: Any) -> dict[str, Any]:
+    """A row with all keys in order; what is not given is null.
+
+    Besides what the crop stage reads, a row tells where a video comes from: `source` (id or
+    address), `start` and `stop` (seconds in the source), `format` and `tool` that fetched it.
+
+    Raises:
+        TypeError: a key that no row has.
+    """
+    unknown = set(facts) - set(KEYS)
+    if unknown:
+        raise TypeError(f"no key of a manifest: {', '.join(sorted(unknown))}")
+    return dict.fromkeys(KEYS) | facts
+
+
+def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows as JSON lines, whole or not at all."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def split_hash(rows: Iterable[dict[str, Any]]) -> str:
+    """16 hex digits that stand for which clips of which people are in which split, in any order."""
+    lines = sorted(f"{row['clip']}\t{row['person']}\t{row['split']}\n" for row in rows)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _entry(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def test_too_few_usable_videos_fail_with_the_list(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "folder", "message"),
     [
-        ("mead", None, "known are folder, synthetic"),
+        ("lrs3", None, "known are folder, "),
         ("folder", None, "params.yaml is null"),
         ("folder", "absent", "is not a folder"),
         ("folder", ".", "no video found"),

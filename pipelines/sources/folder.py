@@ -1,0 +1,78 @@
+"""A folder → rows of the videos in it, which stay where they are."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from pipelines.cluster import map_parallel
+from pipelines.config import StageConfig
+from pipelines.manifest import manifest_row, sha256_of
+from pipelines.sources.collected import Collected, DownloadError
+
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
+
+
+class FolderConfig(StageConfig):
+    """A user's own videos."""
+
+    path: str | None = Field(description="folder that is searched for videos; null: none")
+
+
+def list_folder(config: FolderConfig, raw: Path) -> Collected:
+    """Rows of the videos below the user's folder.
+
+    Raises:
+        DownloadError: no folder named, not a folder, or no video in it.
+    """
+    if config.path is None:
+        raise DownloadError("download.folder.path in params.yaml is null: name your folder there")
+    folder = Path(config.path).expanduser().resolve()
+    if not folder.is_dir():
+        raise DownloadError(f"download.folder.path: {folder} is not a folder")
+    videos = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    )
+    if not videos:
+        suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise DownloadError(f"{folder}: no video found ({suffixes})")
+    bare = [path.relative_to(folder).with_suffix("").as_posix() for path in videos]
+    uses = Counter(bare)
+    # a.mp4 beside a.mov: both keep their suffix in the name
+    names = [
+        name if uses[name] == 1 else path.relative_to(folder).as_posix()
+        for name, path in zip(bare, videos, strict=True)
+    ]
+    items = list(zip(names, videos, strict=True))
+    rows = list(map_parallel(_row_of_file, items, "inspect"))
+    return Collected(rows, raw)
+
+
+def _row_of_file(item: tuple[str, Path]) -> dict[str, Any]:
+    name, video = item
+    status, reason, digest, num_bytes = "ok", None, None, None
+    from fixtalk.media import MediaError, probe
+
+    try:
+        num_bytes = video.stat().st_size
+        digest = sha256_of(video)
+        if num_bytes == 0:
+            status, reason = "empty", f"{video}: 0 bytes; copy the file again"
+        else:
+            probe(video)
+    except (MediaError, OSError) as error:
+        status, reason = "unreadable", str(error)
+    return manifest_row(
+        clip=name,
+        video=str(video),
+        person=name,
+        split="test",
+        licence="own",
+        sha256=digest,
+        bytes=num_bytes,
+        status=status,
+        reason=reason,
+    )
