@@ -1,0 +1,286 @@
+"""Seconds and a box of a fetched video → a clip of its own, pictures and sound, checked."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from fixtalk.container import (
+    SAMPLE_RATE,
+    SOUND_FORMATS,
+    MediaError,
+    frames_of,
+    header_seconds,
+    open_media,
+    open_video,
+)
+
+CRF = 14  # near lossless: the crop stage encodes again
+LATE = 0.25  # seconds that a video may end early: containers round
+AROUND = 0.25  # of the box's side kept on each side of it, for the detector of the crop stage
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
+
+
+class Region(NamedTuple):
+    """Pixels of a picture, all even: what chroma at half resolution allows."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Made(NamedTuple):
+    """What a clip turned out to be."""
+
+    frames: int
+    fps: float
+    seconds: float
+    has_audio: bool
+
+
+def region_around(box: Box, width: int, height: int) -> Region:
+    """The box and a rim around it, as far as it lies in the picture.
+
+    Raises:
+        MediaError: none of it does.
+    """
+    x0, y0, x1, y1 = box
+    rim = AROUND * max(x1 - x0, y1 - y0)
+    left, top = (max(0, int(low - rim) // 2 * 2) for low in (x0, y0))
+    right, bottom = min(width, int(x1 + rim)), min(height, int(y1 + rim))
+    wide, high = (right - left) // 2 * 2, (bottom - top) // 2 * 2
+    if min(wide, high) < 2:
+        raise MediaError(f"box {box} lies outside of {width}x{height} pixels; check the list")
+    return Region(left, top, wide, high)
+
+
+def square_in(box: Box, region: Region | None) -> list[float]:
+    """The box as [x0, y0, side] in pixels of the cut picture, grown to a square on its centre."""
+    x0, y0, x1, y1 = box
+    side = max(x1 - x0, y1 - y0)
+    left, top = (region.x, region.y) if region else (0, 0)
+    corner = ((x0 + x1 - side) / 2 - left, (y0 + y1 - side) / 2 - top)
+    return [round(value, 2) for value in (*corner, side)]
+
+
+def picture_size(video: Path) -> tuple[int, int]:
+    """Width and height in pixels, as the header says.
+
+    Raises:
+        MediaError: not a video.
+    """
+    with open_video(video) as (_, stream):
+        return stream.codec_context.width, stream.codec_context.height
+
+
+def cut(
+    picture: Path, sound: Path | None, start: float, stop: float, region: Region | None, clip: Path
+) -> Made:
+    """Write the frames shown from `start` to before `stop`, at their own times, with their sound.
+
+    Args:
+        picture: the video; its sound is taken if `sound` is None.
+        sound: file of the same time line.
+        start: seconds; the frame nearest to it is the first.
+        stop: seconds; the frame nearest to it is left out.
+        region: pixels to keep; None: all.
+        clip: mp4 (H.264, AAC 16 kHz mono), there only when complete.
+
+    Raises:
+        MediaError: `reason` "too early an end" if the video is shorter; else it is damaged.
+    """
+    clip.parent.mkdir(parents=True, exist_ok=True)
+    with _unfinished(clip) as part:
+        with open_video(picture) as (container, stream):
+            _require_length(picture, stream, stop)
+            origin = Fraction(stream.start_time or 0) * stream.time_base
+            samples = _sound(sound or picture, origin + Fraction(start), stop - start)
+            frames = _frames(container, stream, origin, start, stop)
+            count = _encode(part, frames, stream, region, samples)
+        expected = (stop - start) * float(stream.average_rate or stream.guessed_rate or 0)
+        if count < 0.9 * expected - 1:
+            raise MediaError(
+                f"{picture}: {count} frames from {start:.2f} to {stop:.2f} s, expected about "
+                f"{expected:.0f}; fetch it again"
+            )
+        return inspect(part)
+
+
+def join(picture: Path, sound: Path, clip: Path) -> Made:
+    """Write the pictures of one file and the sound of another as they are, as one mp4.
+
+    Raises:
+        MediaError: one of the two is damaged.
+    """
+    clip.parent.mkdir(parents=True, exist_ok=True)
+    with _unfinished(clip) as part:
+        with (
+            open_video(picture) as (seen, video),
+            open_media(sound, SOUND_FORMATS) as heard,
+            av.open(str(part), "w", format="mp4", options={"fflags": "+bitexact"}) as joined,
+        ):
+            if not heard.streams.audio:
+                raise MediaError(f"{sound}: no sound in it; take it off the list")
+            streams = [(seen, video), (heard, heard.streams.audio[0])]
+            copies = [joined.add_stream_from_template(stream) for _, stream in streams]
+            for (container, stream), copy in zip(streams, copies, strict=True):
+                for packet in container.demux(stream):
+                    if packet.dts is not None:
+                        packet.stream = copy
+                        joined.mux(packet)
+        return inspect(part)
+
+
+def inspect(clip: Path) -> Made:
+    """Decode all of a clip.
+
+    Raises:
+        MediaError: some of it cannot be decoded.
+    """
+    with open_video(clip) as (container, stream):
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        frames = sum(1 for _ in container.decode(stream))
+        seconds = float(header_seconds(stream)) or frames / fps
+    if not frames:
+        raise MediaError(f"{clip}: no frame can be decoded; make it again")
+    with open_media(clip, SOUND_FORMATS) as container:
+        sounds = container.streams.audio
+        has_audio = bool(sounds) and sum(frame.samples for frame in container.decode(sounds[0])) > 0
+    return Made(frames, fps, seconds, has_audio)
+
+
+@contextmanager
+def _unfinished(clip: Path) -> Iterator[Path]:
+    """A hidden name beside the clip that becomes the clip when the block ends well."""
+    part = clip.with_name(f".{clip.name}.part")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(clip)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _require_length(picture: Path, stream: Any, stop: float) -> None:
+    seconds = float(header_seconds(stream))
+    if seconds and seconds + LATE < stop:
+        raise MediaError(
+            f"{picture}: ends after {seconds:.2f} s, the clip lasts to {stop:.2f} s; the uploader "
+            "changed it, take it off the list",
+            "too early an end",
+        )
+
+
+def _frames(
+    container: Any, stream: Any, origin: Fraction, start: float, stop: float
+) -> Iterator[av.VideoFrame]:
+    """Frames nearest to the times from `start` to before `stop`, in seconds since `origin`."""
+    half = 0.5 / float(stream.average_rate or stream.guessed_rate or 25)
+    ticks = int((start + float(origin) - half) / float(stream.time_base))
+    container.seek(max(ticks, stream.start_time or 0), stream=stream)
+    for frame in frames_of(container, stream):
+        if frame.pts is None:
+            continue
+        time = float(frame.pts * frame.time_base - origin)
+        if time >= stop - half:
+            return
+        if time >= start - half:
+            yield frame
+
+
+def _encode(
+    part: Path,
+    frames: Iterator[av.VideoFrame],
+    source: Any,
+    region: Region | None,
+    samples: np.ndarray,
+) -> int:
+    """Number of frames written."""
+    crop = _cropper(source, region)
+    count, first = 0, 0
+    with av.open(str(part), "w", format="mp4", options={"fflags": "+bitexact"}) as clip:
+        video = clip.add_stream("libx264", rate=source.average_rate or source.guessed_rate)
+        _set_up(video, source, region)
+        sound = clip.add_stream("aac", rate=SAMPLE_RATE) if samples.size else None
+        if sound:
+            sound.layout = "mono"
+        for count, frame in enumerate(map(crop, frames), 1):
+            first = frame.pts if count == 1 else first
+            picture = frame.reformat(format="yuv420p", threads=1)
+            picture.pts, picture.time_base = frame.pts - first, frame.time_base
+            clip.mux(video.encode(picture))
+        if not count:
+            raise MediaError(f"{part.name}: no frame of it can be decoded; fetch the video again")
+        clip.mux(video.encode(None))
+        if sound:
+            pieces = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+            pieces.sample_rate, pieces.pts = SAMPLE_RATE, 0
+            clip.mux(sound.encode(pieces))
+            clip.mux(sound.encode(None))
+    return count
+
+
+def _set_up(video: Any, source: Any, region: Region | None) -> None:
+    """Size, quality and colours of the stream that is written."""
+    old, new = source.codec_context, video.codec_context
+    video.width, video.height = (
+        (region.width, region.height) if region else (old.width // 2 * 2, old.height // 2 * 2)
+    )
+    video.pix_fmt = "yuv420p"
+    video.options = {"crf": str(CRF), "preset": "veryfast", "bf": "0", "g": "25", "threads": "1"}
+    new.thread_count, new.time_base = 1, source.time_base
+    for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+        setattr(new, name, getattr(old, name))
+
+
+def _cropper(source: Any, region: Region | None) -> Any:
+    """A function frame → frame that cuts the region out without touching a pixel's value."""
+    old = source.codec_context
+    box = region or Region(0, 0, old.width // 2 * 2, old.height // 2 * 2)
+    if (box.width, box.height) == (old.width, old.height):
+        return lambda frame: frame
+    graph = av.filter.Graph()
+    entrance = graph.add_buffer(template=source)
+    crop = graph.add("crop", f"{box.width}:{box.height}:{box.x}:{box.y}")
+    graph.link_nodes(entrance, crop, graph.add("buffersink")).configure()
+
+    def pull(frame: av.VideoFrame) -> av.VideoFrame:
+        graph.push(frame)
+        return graph.pull()
+
+    return pull
+
+
+def _sound(media: Path, start: Fraction, seconds: float) -> np.ndarray:
+    """Int16 samples (mono, 16 kHz) from `start` on, silence in gaps; none without a sound track."""
+    samples = np.zeros(round(seconds * SAMPLE_RATE), np.int16)
+    with open_media(media, SOUND_FORMATS) as container:
+        if not container.streams.audio:
+            return samples[:0]
+        stream = container.streams.audio[0]
+        stream.codec_context.thread_count = 1
+        # a second before: the decoder and the resampler need a run-up
+        container.seek(int(max(start - 1, 0) / stream.time_base), stream=stream)
+        resampler, position, expected = None, 0, None
+        for frame in frames_of(container, stream):
+            time = frame.pts * frame.time_base if frame.pts is not None else expected or start
+            if expected is None or abs(time - expected) > Fraction(1, 25):
+                resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+                position = round((time - start) * SAMPLE_RATE)
+            expected = time + Fraction(frame.samples, frame.sample_rate)
+            if position >= len(samples):
+                break
+            frame.pts = None
+            for piece in resampler.resample(frame):
+                heard = piece.to_ndarray()[0]
+                inside = slice(max(position, 0), max(position + len(heard), 0))
+                samples[inside] = heard[max(-position, 0) :][: len(samples[inside])]
+                position += len(heard)
+    return samples

@@ -1,0 +1,95 @@
+"""Sources to fetch → their states in the ledger, by a few workers that back off together."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from pipelines.sources.breaker import BlockedError, Breaker
+from pipelines.sources.ledger import FetchError, Ledger, State
+
+ROUNDS = 3  # a blocked or corrupt source is tried in one run
+MOST_WORKERS = 4  # more than that from one address earns a block
+AGAIN = {State.TODO, State.BLOCKED, State.CORRUPT}  # within a run
+
+
+class Job(NamedTuple):
+    """A source, and the function that fetches it and makes its clips, or raises FetchError."""
+
+    source: str
+    work: Callable[[Breaker], None]
+
+
+def num_workers() -> int:
+    """FIXTALK_DOWNLOADS, from 1 (where it is not set) to 4.
+
+    Raises:
+        ValueError: another value.
+    """
+    text = os.environ.get("FIXTALK_DOWNLOADS", "1")
+    if not text.isdigit() or not 1 <= int(text) <= MOST_WORKERS:
+        raise ValueError(
+            f"FIXTALK_DOWNLOADS={text!r}: write 1 to {MOST_WORKERS}; more earn a block"
+        )
+    return int(text)
+
+
+def is_offline() -> bool:
+    """FIXTALK_OFFLINE=1: only what is on the disk already is used."""
+    return os.environ.get("FIXTALK_OFFLINE", "") not in ("", "0")
+
+
+def harvest(jobs: Sequence[Job], ledger: Ledger) -> None:
+    """Work on every source that is not gone; in the ledger stands what became of it.
+
+    Raises:
+        BlockedError: the server refused too often in a row; the same command goes on later.
+    """
+    breaker = Breaker()
+    waiting = [job for job in jobs if ledger.state(job.source)[0] != State.GONE]
+    for _ in range(1 if is_offline() else ROUNDS):
+        _one_round(waiting, ledger, breaker)
+        if breaker.reason:
+            raise BlockedError(_explain(breaker.reason, jobs, ledger))
+        waiting = [job for job in waiting if ledger.state(job.source)[0] in AGAIN]
+
+
+def _one_round(jobs: Sequence[Job], ledger: Ledger, breaker: Breaker) -> None:
+    from rich.progress import track
+
+    with ThreadPoolExecutor(num_workers()) as pool:
+        results = pool.map(lambda job: _attempt(job, ledger, breaker), jobs)
+        try:
+            for _ in track(results, description="fetch", total=len(jobs)):
+                pass
+        except BaseException:  # Ctrl-C or a full disk: the workers must not go on for hours
+            breaker.stop("interrupted")
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _attempt(job: Job, ledger: Ledger, breaker: Breaker) -> None:
+    if not breaker.wait():
+        return
+    try:
+        job.work(breaker)
+    except FetchError as error:
+        ledger.enter(job.source, error.state, str(error))
+        if error.refuses_all:
+            breaker.refused(f"{job.source}: {error}")
+        else:
+            breaker.answered()
+        return
+    ledger.enter(job.source, State.OK)
+    breaker.answered()
+
+
+def _explain(reason: str, jobs: Sequence[Job], ledger: Ledger) -> str:
+    states = Counter(ledger.state(job.source)[0].value for job in jobs)
+    counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    return (
+        f"stopped: {reason}\nof {len(jobs)} sources: {counts}. Wait some hours, then run the same "
+        "command: it goes on here. Fewer workers (FIXTALK_DOWNLOADS=1), cookies of a signed-in "
+        "browser (FIXTALK_COOKIES=file) or a newer yt-dlp may help (docs/data.md)"
+    )
