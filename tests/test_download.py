@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from pipelines.download import (
     download,
 )
 
+ROOT = Path(__file__).parent.parent
 TINY = SyntheticConfig(
     resolution=48,
     mesh_level=0,
@@ -34,9 +36,9 @@ TINY = SyntheticConfig(
 
 
 def config_of(synthetic=TINY, folder=None, min_coverage=0.9):
-    return DownloadConfig(
-        min_coverage=min_coverage, synthetic=synthetic, folder=FolderConfig(path=folder)
-    )
+    default = load_config(DownloadConfig, "download", ROOT / "params.yaml")
+    changed = {"synthetic": synthetic, "folder": FolderConfig(path=folder)}
+    return default.model_copy(update=changed | {"min_coverage": min_coverage})
 
 
 def rows_of(path):

@@ -56,7 +56,9 @@ def region_around(box: Box, width: int, height: int) -> Region:
     right, bottom = min(width, int(x1 + rim)), min(height, int(y1 + rim))
     wide, high = (right - left) // 2 * 2, (bottom - top) // 2 * 2
     if min(wide, high) < 2:
-        raise MediaError(f"box {box} lies outside of {width}x{height} pixels; check the list")
+        raise MediaError(
+            f"box {box} lies outside of {width}x{height} pixels; check the list", "box outside"
+        )
     return Region(left, top, wide, high)
 
 

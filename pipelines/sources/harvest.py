@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -40,8 +40,13 @@ def is_offline() -> bool:
     return os.environ.get("FIXTALK_OFFLINE", "") not in ("", "0")
 
 
-def harvest(jobs: Sequence[Job], ledger: Ledger) -> None:
+def harvest(jobs: Sequence[Job], ledger: Ledger, again: Collection[State] = AGAIN) -> None:
     """Work on every source that is not gone; in the ledger stands what became of it.
+
+    Args:
+        jobs: in the order of work.
+        ledger: of all runs.
+        again: states of sources that are tried three times in one run.
 
     Raises:
         BlockedError: the server refused too often in a row; the same command goes on later.
@@ -52,7 +57,7 @@ def harvest(jobs: Sequence[Job], ledger: Ledger) -> None:
         _one_round(waiting, ledger, breaker)
         if breaker.reason:
             raise BlockedError(_explain(breaker.reason, jobs, ledger))
-        waiting = [job for job in waiting if ledger.state(job.source)[0] in AGAIN]
+        waiting = [job for job in waiting if ledger.state(job.source)[0] in again]
 
 
 def _one_round(jobs: Sequence[Job], ledger: Ledger, breaker: Breaker) -> None:

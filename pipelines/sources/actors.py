@@ -1,0 +1,183 @@
+"""Archives of MEAD's actors, local or on Drive → clips and rows of all takes in them."""
+
+import shutil
+from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fixtalk.container import MediaError
+from pipelines.files import only_one
+from pipelines.sources.archives import ArchiveError, Member, members, save
+from pipelines.sources.breaker import Breaker
+from pipelines.sources.cutting import inspect, join
+from pipelines.sources.drive import fetch_file
+from pipelines.sources.harvest import Job, harvest
+from pipelines.sources.ledger import FetchError, Ledger, State
+from pipelines.sources.takes import SOUND, VIDEO, Take, facts_of, row_of_actor, row_of_take, take_of
+
+
+class Archive(NamedTuple):
+    """All takes of an actor in one tar.
+
+    Attributes:
+        path: of a local archive; None: on Drive.
+        url: on Drive.
+        sha256: where it is known.
+    """
+
+    actor: str
+    path: Path | None
+    url: str | None
+    sha256: str | None
+    view: str
+
+
+class _Work(NamedTuple):
+    archive: Archive
+    fetched: Path
+    raw: Path
+    ledger: Ledger
+
+    @property
+    def name(self) -> str:
+        """Of temporary files: those of another address never go into this one's clips."""
+        digest = sha256(str(self.archive.path or self.archive.url).encode()).hexdigest()
+        return f"{self.archive.actor}-{digest[:8]}"
+
+    @property
+    def path(self) -> Path:
+        return self.archive.path or self.fetched / f"{self.name}.tar"
+
+    @property
+    def staging(self) -> Path:
+        return self.fetched / self.name
+
+    @property
+    def plan(self) -> list[Any]:
+        """What decides the clips."""
+        return [str(self.archive.path or self.archive.url), self.archive.view]
+
+    def rows(self) -> list[dict[str, Any]] | None:
+        """Rows of all takes, once all are made."""
+        entry = self.ledger.row(self.archive.actor, self.plan)
+        if entry is None:
+            return None
+        made = [row for row in entry["rows"] if row["status"] == "ok"]
+        return entry["rows"] if all((self.raw / row["video"]).is_file() for row in made) else None
+
+    def failure(self) -> dict[str, Any]:
+        """Row that stands for all takes of an archive that could not be read."""
+        state, reason = self.ledger.state(self.archive.actor)
+        return row_of_actor(self.archive.actor, self.archive.view, []) | {
+            "status": state.value,
+            "reason": reason or "not tried yet",
+        }
+
+    def clear(self) -> None:
+        """Delete what was fetched; a user's own archive stays."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if self.archive.path is None:
+            self.path.unlink(missing_ok=True)
+
+
+def rows_of_archives(archives: list[Archive], raw: Path) -> list[dict[str, Any]]:
+    """Rows of archives, of which those of Drive are fetched, read and deleted one by one.
+
+    Raises:
+        BlockedError: Drive refuses everything.
+        BlockingIOError: another process works on this dataset.
+    """
+    fetched = raw.with_name(f".{raw.name}.fetched")
+    ledger = Ledger(raw.with_name(f".{raw.name}.ledger.sqlite"))
+    with only_one(fetched):
+        work = [_Work(one, fetched, raw, ledger) for one in archives]
+        waiting = [one for one in work if one.rows() is None]
+        jobs = [Job(one.archive.actor, partial(_unpack, one)) for one in waiting]
+        _clear_strangers(fetched, {one.name for one in waiting})
+        harvest(jobs, ledger, {State.TODO, State.BLOCKED})
+        rows = [row for one in work for row in one.rows() or [one.failure()]]
+    ledger.close()
+    return rows
+
+
+def _clear_strangers(fetched: Path, names: set[str]) -> None:
+    """Delete what earlier runs left of archives that are done or no longer named."""
+    for path in fetched.iterdir():
+        if path.name != "lock" and not any(path.name.startswith(name) for name in names):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _unpack(work: _Work, breaker: Breaker) -> None:
+    """Fetch an archive, make the clips of its takes, delete it if it came from Drive.
+
+    Raises:
+        FetchError: it cannot be had, or is damaged.
+    """
+    archive = work.archive
+    if archive.url is not None:
+        fetch_file(archive.url, work.path, archive.sha256, breaker)
+    try:
+        takes, views, refused = _stage(work)
+    except ArchiveError as error:
+        work.clear()
+        raise FetchError(State.CORRUPT, str(error)) from None
+    rows = [_make(work, take) for take in takes]
+    rows += [
+        row_of_actor(f"{archive.actor}:{name}", archive.view, [])
+        | {"person": archive.actor, "reason": reason}
+        for name, reason in refused.items()
+    ]
+    if not rows:
+        rows = [row_of_actor(archive.actor, archive.view, sorted(views))]
+    work.ledger.add(archive.actor, work.plan, {"rows": rows})
+    work.clear()
+
+
+def _stage(work: _Work) -> tuple[list[Take], set[str], dict[str, str]]:
+    """Takes of the wanted view, saved with their sounds; all views; what was refused, and why."""
+    takes, views, refused = [], set(), {}
+    for member in members(work.path):
+        name = member.name.as_posix()
+        seen = VIDEO.search(name)
+        if seen:
+            views.add(seen["view"])
+        take = take_of(work.archive.actor, VIDEO if seen else SOUND, name)
+        if take is None or (seen and seen["view"] != work.archive.view):
+            continue
+        if member.refusal:
+            refused[name] = member.refusal
+            continue
+        _save(member, work.staging / f"{take.clip}{member.name.suffix}")
+        if seen:
+            takes.append(take)
+    return sorted(set(takes)), views, refused
+
+
+def _save(member: Member, path: Path) -> None:
+    if not path.is_file():  # else an interrupted run saved it
+        save(member, path)
+
+
+def _make(work: _Work, take: Take) -> dict[str, Any]:
+    video, sound = (work.staging / f"{take.clip}.{kind}" for kind in ("mp4", "m4a"))
+    target = work.raw / f"{take.clip}.mp4"
+    row = row_of_take(take, f"{take.clip}.mp4") | {
+        "source": str(work.archive.path or work.archive.url),
+        "tool": f"gdown {version('gdown')}" if work.archive.url else None,
+    }
+    try:
+        if sound.is_file():
+            made = join(video, sound, target)
+        else:
+            made = inspect(video)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(video, target.with_name(f".{target.name}.part"))
+            target.with_name(f".{target.name}.part").replace(target)
+    except MediaError as error:
+        return row | {"status": "corrupt", "reason": str(error)}
+    return row | facts_of(target, not made.has_audio)

@@ -1,0 +1,126 @@
+"""VFHQ's meta_info → source videos with their clips: one text file a clip, its name the address."""
+
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field
+
+from pipelines.config import StageConfig
+from pipelines.sources.collected import Collected, DownloadError
+from pipelines.sources.cutting import Box
+from pipelines.sources.reels import Cut, Reel, collect_reels
+
+LICENCE = "research use; the videos belong to their uploaders (YouTube terms)"
+NAME = re.compile(r"Clip\+(?P<id>[\w-]{11})\+P(?P<person>\d+)\+C\d+\+F(?P<first>\d+)-(?P<last>\d+)")
+MOST_BYTES = 2**20  # of a text file of the zip
+
+
+class VfhqConfig(StageConfig):
+    """Clips of interviews on YouTube, for training."""
+
+    metadata: str | None = Field(description="folder or zip of meta_info's text files; null: none")
+    url: str = Field(pattern=r"\{id\}", description="address of a source video, with {id}")
+    min_seconds: float = Field(ge=0, description="shorter clips are left out")
+    test_share: float = Field(ge=0, lt=1, description="of source videos, drawn by their ids")
+
+
+class Entry(NamedTuple):
+    """A clip as its text file tells it; the box is in pixels of width x height."""
+
+    width: int
+    height: int
+    fps: float
+    box: Box
+
+
+def fetch_vfhq(config: VfhqConfig, raw: Path) -> Collected:
+    """Fetch and cut all clips of the list.
+
+    Raises:
+        DownloadError: no list, or none of its files can be read.
+        BlockedError: the server refuses everything.
+    """
+    reels, left_out = list_vfhq(config)
+    return Collected(collect_reels(reels, raw, LICENCE), raw, left_out=left_out)
+
+
+def list_vfhq(config: VfhqConfig) -> tuple[list[Reel], dict[str, str]]:
+    """Source videos with their clips, and what is left out with the reason.
+
+    All clips of a source video are in one split, drawn from its id: VFHQ's own test list has not
+    been published with it.
+    """
+    cuts, left_out = defaultdict(list), {}
+    for name, text in _texts(config.metadata):
+        match, entry = NAME.fullmatch(name), _entry(text)
+        if match is None or entry is None:
+            left_out[name] = (
+                "not understood: expected Clip+ID+P0+C0+F1-99 and lines H, W, FPS, CROP"
+            )
+            continue
+        # the published frames are first + 1 to last - 1
+        start, stop = (int(match["first"]) + 1) / entry.fps, int(match["last"]) / entry.fps
+        if stop - start < config.min_seconds:
+            left_out[name] = f"{stop - start:.2f} s, min_seconds is {config.min_seconds}"
+            continue
+        video, pixels = match["id"], (entry.width, entry.height)
+        person = f"{video}+P{match['person']}"
+        split = split_of(video, config.test_share)
+        cuts[video].append(Cut(name, person, split, start, stop, entry.box, pixels))
+    if not cuts:
+        raise DownloadError(
+            f"{config.metadata}: no clip among {len(left_out)} text files: {list(left_out)[:3]}"
+        )
+    reels = [
+        Reel(video, config.url.format(id=video), max(cut.box_pixels[1] for cut in clips), (*clips,))
+        for video, clips in sorted(cuts.items())
+    ]
+    return reels, left_out
+
+
+def split_of(video: str, test_share: float) -> str:
+    """Split of a source video: the same wherever and whenever it is asked."""
+    draw = int(sha256(video.encode()).hexdigest()[:8], 16) / 2**32
+    return "test" if draw < test_share else "train"
+
+
+def _texts(metadata: str | None) -> Iterator[tuple[str, str]]:
+    """Names without suffix and contents of the text files, sorted by name."""
+    if metadata is None:
+        raise DownloadError(
+            "download.vfhq.metadata in params.yaml is null: name the folder or the zip of "
+            "meta_info (docs/data.md says where it is)"
+        )
+    path = Path(metadata).expanduser()
+    if path.is_dir():
+        for file in sorted(path.rglob("Clip+*.txt")):
+            yield file.stem, file.read_text(encoding="utf-8-sig", errors="replace")
+        return
+    if not zipfile.is_zipfile(path):
+        raise DownloadError(f"download.vfhq.metadata: {path} is neither a folder nor a zip")
+    with zipfile.ZipFile(path) as archive:
+        for member in sorted(archive.infolist(), key=lambda one: one.filename):
+            name = Path(member.filename)
+            if name.suffix == ".txt" and name.name.startswith("Clip+"):
+                with archive.open(member) as file:
+                    yield name.stem, file.read(MOST_BYTES).decode("utf-8-sig", errors="replace")
+
+
+def _entry(text: str) -> Entry | None:
+    """Lines begin with a word and end with the value, whatever stands between."""
+    words = {
+        line.split()[0].rstrip(":"): line.split() for line in text.splitlines() if line.split()
+    }
+    try:
+        width, height = int(words["W"][-1]), int(words["H"][-1])
+        fps, box = float(words["FPS"][-1]), tuple(float(word) for word in words["CROP"][-4:])
+    except (KeyError, ValueError):
+        return None
+    x0, y0, x1, y1 = (*box, 0, 0, 0, 0)[:4]
+    is_sound = min(width, height) > 0 and 1 <= fps <= 240 and x0 < x1 and y0 < y1
+    return Entry(width, height, fps, (x0, y0, x1, y1)) if is_sound else None
