@@ -72,13 +72,15 @@ def square_in(box: Box, region: Region | None) -> list[float]:
 
 
 def picture_size(video: Path) -> tuple[int, int]:
-    """Width and height in pixels, as the header says.
+    """Width and height in pixels of the first frame.
 
     Raises:
-        MediaError: not a video.
+        MediaError: not a video, or none of its frames can be decoded.
     """
-    with open_video(video) as (_, stream):
-        return stream.codec_context.width, stream.codec_context.height
+    with open_video(video) as (container, stream):
+        for frame in frames_of(container, stream):
+            return frame.width, frame.height
+    raise MediaError(f"{video}: no frame can be decoded; fetch it again")
 
 
 def cut(
@@ -205,7 +207,6 @@ def _encode(
     samples: np.ndarray,
 ) -> int:
     """Number of frames written."""
-    crop = _cropper(source, region)
     count, first = 0, 0
     with av.open(str(part), "w", format="mp4", options={"fflags": "+bitexact"}) as clip:
         video = clip.add_stream("libx264", rate=source.average_rate or source.guessed_rate)
@@ -213,7 +214,7 @@ def _encode(
         sound = clip.add_stream("aac", rate=SAMPLE_RATE) if samples.size else None
         if sound:
             sound.layout = "mono"
-        for count, frame in enumerate(map(crop, frames), 1):
+        for count, frame in enumerate(_cropped(frames, source, region), 1):
             first = frame.pts if count == 1 else first
             picture = frame.reformat(format="yuv420p", threads=1)
             picture.pts, picture.time_base = frame.pts - first, frame.time_base
@@ -242,22 +243,28 @@ def _set_up(video: Any, source: Any, region: Region | None) -> None:
         setattr(new, name, getattr(old, name))
 
 
-def _cropper(source: Any, region: Region | None) -> Any:
-    """A function frame → frame that cuts the region out without touching a pixel's value."""
-    old = source.codec_context
-    box = region or Region(0, 0, old.width // 2 * 2, old.height // 2 * 2)
-    if (box.width, box.height) == (old.width, old.height):
-        return lambda frame: frame
-    graph = av.filter.Graph()
-    entrance = graph.add_buffer(template=source)
-    crop = graph.add("crop", f"{box.width}:{box.height}:{box.x}:{box.y}")
-    graph.link_nodes(entrance, crop, graph.add("buffersink")).configure()
-
-    def pull(frame: av.VideoFrame) -> av.VideoFrame:
+def _cropped(
+    frames: Iterator[av.VideoFrame], source: Any, region: Region | None
+) -> Iterator[av.VideoFrame]:
+    """The region of each frame, cut out without touching a pixel's value."""
+    graph = None
+    for frame in frames:
+        box = region or Region(0, 0, frame.width // 2 * 2, frame.height // 2 * 2)
+        if (box.width, box.height) == (frame.width, frame.height):
+            yield frame
+            continue
+        if graph is None:
+            graph = av.filter.Graph()
+            entrance = graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=source.time_base,
+            )
+            crop = graph.add("crop", f"{box.width}:{box.height}:{box.x}:{box.y}")
+            graph.link_nodes(entrance, crop, graph.add("buffersink")).configure()
         graph.push(frame)
-        return graph.pull()
-
-    return pull
+        yield graph.pull()
 
 
 def _sound(media: Path, start: Fraction, seconds: float) -> np.ndarray:

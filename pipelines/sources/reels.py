@@ -67,9 +67,10 @@ def collect_reels(reels: Sequence[Reel], raw: Path, licence: str) -> list[dict[s
             if _pending(reel, raw, ledger)
         ]
         harvest(jobs, ledger)
-        for reel in reels:
-            if not _pending(reel, raw, ledger):  # a killed run may have left its video
-                shutil.rmtree(_home(fetched, reel), ignore_errors=True)
+        waiting = {_home(fetched, reel) for reel in reels if _pending(reel, raw, ledger)}
+        for home in fetched.glob("v_*"):
+            if home not in waiting or not any(home.iterdir()):
+                shutil.rmtree(home)  # a killed run may have left a video that nobody needs
         rows = [_row(reel, cut, ledger, licence) for reel in reels for cut in reel.cuts]
     ledger.close()
     keep_only(rows, raw)

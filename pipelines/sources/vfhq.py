@@ -63,11 +63,12 @@ def list_vfhq(config: VfhqConfig) -> tuple[list[Reel], dict[str, str]]:
                 "not understood: expected Clip+ID+P0+C0+F1-99 and lines H, W, FPS, CROP"
             )
             continue
-        # the published frames are first + 1 to last - 1
-        start, stop = (int(match["first"]) + 1) / entry.fps, int(match["last"]) / entry.fps
-        if stop - start < config.min_seconds:
-            left_out[name] = f"{stop - start:.2f} s, min_seconds is {config.min_seconds}"
+        first, last = int(match["first"]) + 1, int(match["last"]) - 1  # those around are not used
+        seconds = (last + 1 - first) / entry.fps
+        if seconds < config.min_seconds:
+            left_out[name] = f"{seconds:.2f} s, min_seconds is {config.min_seconds}"
             continue
+        start, stop = first / entry.fps, (last + 1) / entry.fps
         video, pixels = match["id"], (entry.width, entry.height)
         person = f"{video}+P{match['person']}"
         split = split_of(video, config.test_share)
@@ -113,14 +114,21 @@ def _texts(metadata: str | None) -> Iterator[tuple[str, str]]:
 
 def _entry(text: str) -> Entry | None:
     """Lines begin with a word and end with the value, whatever stands between."""
-    words = {
-        line.split()[0].rstrip(":"): line.split() for line in text.splitlines() if line.split()
-    }
+    lines = [line.split() for line in text.lstrip("\ufeff").splitlines() if line.strip()]
     try:
-        width, height = int(words["W"][-1]), int(words["H"][-1])
-        fps, box = float(words["FPS"][-1]), tuple(float(word) for word in words["CROP"][-4:])
+        fps, crop = (_line(lines, word) for word in ("FPS", "CROP"))
+        width, height = (int(_line(lines, word)[-1]) for word in ("W", "H"))
+        x0, y0, x1, y1 = (float(word) for word in crop[-4:])
+        entry = Entry(width, height, float(fps[-1]), (x0, y0, x1, y1))
     except (KeyError, ValueError):
         return None
-    x0, y0, x1, y1 = (*box, 0, 0, 0, 0)[:4]
-    is_sound = min(width, height) > 0 and 1 <= fps <= 240 and x0 < x1 and y0 < y1
-    return Entry(width, height, fps, (x0, y0, x1, y1)) if is_sound else None
+    is_sound = min(width, height) > 0 and 1 <= entry.fps <= 240 and x0 < x1 and y0 < y1
+    return entry if is_sound else None
+
+
+def _line(lines: list[list[str]], word: str) -> list[str]:
+    """The line that begins with the word, or else with a longer one (H, Height)."""
+    for line in sorted(lines, key=lambda line: len(line[0])):
+        if line[0].startswith(word):
+            return line
+    raise KeyError(word)

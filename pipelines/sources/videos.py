@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -11,22 +12,25 @@ from typing import Any, NamedTuple
 
 from pipelines.files import write_text
 from pipelines.sources.breaker import Breaker
+from pipelines.sources.collected import DownloadError
 from pipelines.sources.harvest import is_offline
 from pipelines.sources.ledger import FetchError, State
 
 RECORD = "fetched.json"  # written last: whoever finds it finds everything
 PAUSE = 1.0  # seconds between requests, and at least between downloads
+PLAYERS = ("deno", "node")  # run the program behind which YouTube hides its addresses
 TIMEOUT = 30.0  # seconds of silence
 LOWEST_SHARE = 0.5  # of the reference height; below, a clip would be mostly invented pixels
 
 # What yt-dlp says, first match counts: state and whether all other videos may be refused too.
 MEANINGS: tuple[tuple[str, State, bool], ...] = (
+    (r"private video|members-only|join this channel", State.GONE, False),  # "sign in if you …"
     (r"HTTP Error (429|403)|not a bot|rate.?limit|try again later|captcha", State.BLOCKED, True),
     (r"sign in|log.?in required|confirm your age|age.restricted", State.BLOCKED, False),
     (r"format is not available|no video formats|unsupported url|drm", State.FORMAT_MISSING, False),
     (
         r"private|unavailable|not available|no longer|removed|terminated|copyright|members|"
-        r"join this channel|does not exist|HTTP Error (404|410)|in your (country|location)",
+        r"does not exist|HTTP Error (404|410)|in your (country|location)",
         State.GONE,
         False,
     ),
@@ -63,6 +67,7 @@ def fetch(url: str, folder: Path, height: int, breaker: Breaker) -> Fetched:
 
     Raises:
         FetchError: with the state that the source is in now.
+        DownloadError: a program that all videos need is missing.
     """
     if (folder / RECORD).is_file():
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -70,6 +75,7 @@ def fetch(url: str, folder: Path, height: int, breaker: Breaker) -> Fetched:
         return Fetched(folder / record["picture"], sound, record["format"], record["tool"])
     if is_offline():
         raise FetchError(State.TODO, f"{url}: not fetched yet, and FIXTALK_OFFLINE is set")
+    _require_player(url)
     folder.mkdir(parents=True, exist_ok=True)
     files = _download(url, folder, height, breaker)
     tool = f"yt-dlp {version('yt-dlp')}"
@@ -78,6 +84,15 @@ def fetch(url: str, folder: Path, height: int, breaker: Breaker) -> Fetched:
     record = {"picture": names[0], "sound": names[1] if len(names) > 1 else None}
     write_text(folder / RECORD, json.dumps(record | {"format": format_id, "tool": tool}))
     return fetch(url, folder, height, breaker)
+
+
+def _require_player(url: str) -> None:
+    """Without one every video of YouTube would look as if it had no formats."""
+    if "youtube.com" in url and not any(shutil.which(name) for name in PLAYERS):
+        raise DownloadError(
+            f"neither {' nor '.join(PLAYERS)} is installed: yt-dlp needs one to find YouTube's "
+            "videos; install deno (docs/data.md)"
+        )
 
 
 def _download(url: str, folder: Path, height: int, breaker: Breaker) -> list[dict[str, Any]]:
@@ -94,7 +109,7 @@ def _download(url: str, folder: Path, height: int, breaker: Breaker) -> list[dic
         "cookiefile": _cookies(),
         "progress_hooks": [look_up],
         "logger": _Silence(),
-        "js_runtimes": {"deno": {}, "node": {}},  # YouTube hides its addresses behind a program
+        "js_runtimes": {name: {} for name in PLAYERS},
         "socket_timeout": TIMEOUT,
         "sleep_interval": PAUSE,
         "max_sleep_interval": 5 * PAUSE,
@@ -143,6 +158,7 @@ def _cookies() -> io.StringIO | None:
 
 def _explained(url: str, message: str) -> FetchError:
     text = re.sub(r"\x1b\[[0-9;]*m", "", message).removeprefix("ERROR: ").strip()
+    text = re.sub(r"^\[[\w:]+\] [\w-]+: ", "", text)  # an id may look like a word
     for pattern, state, refuses_all in MEANINGS:
         if re.search(pattern, text, re.IGNORECASE):
             return FetchError(state, f"{url}: {text}", refuses_all=refuses_all)

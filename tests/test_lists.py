@@ -1,0 +1,237 @@
+"""Published lists of HDTF and VFHQ, their quirks included, → what is cut of which source."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipelines.manifest import split_hash
+from pipelines.sources.collected import DownloadError
+from pipelines.sources.hdtf import HdtfConfig, fetch_hdtf, list_hdtf, source_of
+from pipelines.sources.splits import hold_out, people_of, published
+from pipelines.sources.vfhq import VfhqConfig, list_vfhq, split_of
+from tests.conftest import shared
+
+# Lines as published; the second file begins with a byte order mark, lines end with spaces.
+HDTF = {
+    "RD_video_url.txt": "Radio1 https://www.youtube.com/watch?v=CPCoMyuBRM0 \n"
+    "Radio2 https://www.youtube.com/watch?v=uBWJJvynXpA&t=6s\n"
+    "Radio10 https://youtu.be/-a_Radio_10\n"
+    "Radio11 https://www.youtube.com/watch?v=y-JQqnqmEgg\n"
+    "Radio24 https://www.youtube.com/watch?v=_0000000024\n",
+    "RD_annotion_time.txt": "Radio1.mp4 00:20-01:35\nRadio2.mp4 1:00:05-1:01:05\n"
+    "Radio10.mp4 00:30-02:50\nRadio11.mp4 00:30-01:00 01:30-02:30  \n",
+    "RD_crop_wh.txt": "Radio10_0.mp4 483 390 0 390\nRadio11_0.mp4 412 599 0 599\n"
+    "Radio11_1.mp4 557 478 0 478\n",
+    "RD_resolution.txt": "Radio1.mp4 720\nRadio2.mp4 720\nRadio10.mp4 720\nRadio11.mp4 720\n",
+    "WDA_video_url.txt": "\ufeffCarolynMaloney2 https://www.youtube.com/watch?v=Maloney0002\n"
+    "BarackObama https://www.youtube.com/watch?v=Obama000000\n"
+    "BarackObama1 https://www.youtube.com/watch?v=Obama000001\n"
+    "RonWyden1 https://www.youtube.com/watch?v=Wyden000001\n",
+    "WDA_annotion_time.txt": "CarolynMaloney2.mp4 00:10-00:40\n"
+    "BarackObama.mp4 00:10-00:40 01:00-01:30\nBarackObama1.mp4 00:10-00:40\n"
+    "RonWyden1.mp4 00:10-00:40 00:50-00:45\n",
+    "WDA_crop_wh.txt": "CarolynMaloney2_0.mp4 10 300 20 300\n",
+    "WDA_resolution.txt": "CarolynMaloney2.mp4 1080\n",
+    "WRA_video_url.txt": "Senator0 https://www.youtube.com/watch?v=Wyden000001\n",
+    "WRA_annotion_time.txt": "Senator0.mp4 03:00-03:20\n",
+}
+
+
+@pytest.fixture
+def hdtf(tmp_path):
+    folder = tmp_path / "HDTF_dataset"
+    folder.mkdir()
+    for name, text in HDTF.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_hdtf_lists_give_clips_by_source(hdtf):
+    reels, left_out, notes = list_hdtf(hdtf)
+
+    cuts = {cut.clip: (reel.source, cut) for reel in reels for cut in reel.cuts}
+    assert {clip: source for clip, (source, _) in cuts.items()} == {
+        "RD_Radio1_000": "CPCoMyuBRM0",
+        "RD_Radio2_000": "uBWJJvynXpA",
+        "RD_Radio10_000": "-a_Radio_10",
+        "RD_Radio11_000": "y-JQqnqmEgg",
+        "RD_Radio11_001": "y-JQqnqmEgg",
+        "WDA_CarolynMaloney2_000": "Maloney0002",
+        "WDA_BarackObama_000": "Obama000000",
+        "WDA_BarackObama_001": "Obama000000",
+        "WDA_BarackObama1_000": "Obama000001",
+        "WDA_RonWyden1_000": "Wyden000001",
+        "WRA_Senator0_000": "Wyden000001",
+    }
+    radio, maloney = cuts["RD_Radio11_001"][1], cuts["WDA_CarolynMaloney2_000"][1]
+    assert (radio.start, radio.stop, radio.box) == (90, 150, (557, 0, 1035, 478))
+    assert (maloney.box, maloney.box_pixels) == ((10, 20, 310, 320), (None, 1080))
+    assert cuts["RD_Radio2_000"][1].start == 3605
+    assert cuts["RD_Radio1_000"][1].box is None
+    assert set(left_out) == {"RD_Radio24", "WDA_RonWyden1_001"}
+    assert "no time range" in left_out["RD_Radio24"]
+    assert "RD_Radio1_000" in notes[1]
+    assert len(reels) == 8
+    wyden = next(reel for reel in reels if reel.source == "Wyden000001")
+    assert wyden.url == "https://www.youtube.com/watch?v=Wyden000001"
+    assert len(wyden.cuts) == 2
+
+
+def test_nobody_and_no_video_of_hdtf_is_in_both_splits(hdtf):
+    reels, _, notes = list_hdtf(hdtf)
+
+    splits = {cut.clip: (cut.person, cut.split) for reel in reels for cut in reel.cuts}
+    # only BarackObama_001 is on the published test list
+    assert (
+        splits["WDA_BarackObama_000"] == splits["WDA_BarackObama1_000"] == ("BarackObama", "test")
+    )
+    # two names, one video: one person
+    assert splits["WRA_Senator0_000"] == splits["WDA_RonWyden1_000"] == ("RonWyden", "train")
+    assert splits["RD_Radio11_000"] == splits["RD_Radio11_001"] == ("RD_Radio11", "test")
+    assert splits["RD_Radio10_000"] == ("RD_Radio10", "train")
+    for side in ("person", "source"):
+        seen = {}
+        for reel in reels:
+            for cut in reel.cuts:
+                key = cut.person if side == "person" else reel.source
+                seen.setdefault(key, set()).add(cut.split)
+        assert all(len(split) == 1 for split in seen.values())
+    assert "of its training clips" in notes[0]
+
+
+def test_published_lists_are_edtalks():
+    lists, folder = published("hdtf"), shared("splits")
+    for split in ("test", "train"):
+        theirs = json.loads((folder / f"edtalk_{split}.json").read_text())
+        assert lists[split] == theirs["hdtf_clips"]
+    test = json.loads((folder / "edtalk_test.json").read_text())
+    assert sorted(published("mead")["test"]) == sorted(test["mead_actors"])
+
+
+def test_published_lists_have_the_known_leak():
+    lists = published("hdtf")
+    assert (len(lists["test"]), len(lists["train"])) == (77, 308)
+    people = {
+        clip: clip.rsplit("_", 1)[0].split("_", 1)[1].rstrip("0123456789")
+        if clip[:2] != "RD"
+        else clip.rsplit("_", 1)[0]
+        for clip in [*lists["test"], *lists["train"]]
+    }
+
+    splits = hold_out(people, lists["test"])
+
+    moved = [clip for clip in lists["train"] if splits[clip] == "test"]
+    assert len(moved) > 40
+    assert {people[clip] for clip in moved} <= {people[clip] for clip in lists["test"]}
+
+
+def test_people_are_joined_by_shared_videos():
+    people = people_of([("C", "v1"), ("B", "v2"), ("A", "v2"), ("B", "v1"), ("D", "v3")])
+
+    assert people == {"A": "A", "B": "A", "C": "A", "D": "D"}
+
+
+@pytest.mark.parametrize(
+    ("url", "source"),
+    [
+        ("https://www.youtube.com/watch?v=uBWJJvynXpA&t=6s", "uBWJJvynXpA"),
+        ("https://youtube.com/watch?app=desktop&v=-_aaaaaaaaa ", "-_aaaaaaaaa"),
+        ("https://youtu.be/-aaaaaaaaaa?t=3", "-aaaaaaaaaa"),
+        ("http://127.0.0.1:8000/a.mp4", "http://127.0.0.1:8000/a.mp4"),
+    ],
+)
+def test_source_of_an_address(url, source):
+    assert source_of(url) == source
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (None, "download.hdtf.metadata in params.yaml is null"),
+        ("absent", "RD_video_url.txt: not found"),
+        ("http://example.com/lists", "not an https address"),
+        ("http://127.0.0.1:9/lists", "or clone HDTF"),
+    ],
+)
+def test_absent_lists_of_hdtf(tmp_path, metadata, message):
+    with pytest.raises(DownloadError, match=message):
+        fetch_hdtf(HdtfConfig(metadata=metadata), tmp_path / "hdtf")
+
+
+def vfhq_config(metadata, **changes):
+    facts = {"url": "https://www.youtube.com/watch?v={id}", "min_seconds": 4.0, "test_share": 0.5}
+    return VfhqConfig(metadata=str(metadata), **facts | changes)
+
+
+def entry(fps="23.976", crop="400 100 900 600"):
+    return (
+        f"\ufeffFPS {fps}\nH 1080\nW 1920 \nCROP {crop} \n"
+        "LANDMARKS 1.5 2.5\n\nframe 00001 1 2 3 4\n"
+    )
+
+
+VFHQ = {
+    "Clip+_-91nXXjrVo+P0+C0+F1537-1825.txt": entry(),
+    "Clip+_-91nXXjrVo+P1+C1+F2000-2200.txt": entry(fps="25"),
+    "Clip+-0NWqXVcm2A+P0+C2+F100-140.txt": entry(),
+    "Clip+abcdefghijk+P0+C0+F1-500.txt": "H 1080\nW 1920\nCROP 1 2 3 4\n",
+    "Clip+abcdefghijk+P0+C1+F1-500.txt": entry(crop="900 100 400 600"),
+    "Clip+headwords00+P0+C0+F100-300.txt": "FPS: 25.0\nHeight 1080\nWidth 1920\nCROP 4 3 2\n",
+    "Clip+short+P0+C1+F1-500.txt": entry(),
+}
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_vfhq_lists_give_clips_by_source(tmp_path, is_zip):
+    path = tmp_path / "meta_info"
+    if is_zip:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in VFHQ.items():
+                archive.writestr(f"meta_info/{name}", text)
+    else:
+        path.mkdir()
+        for name, text in VFHQ.items():
+            (path / name).write_text(text)
+
+    reels, left_out = list_vfhq(vfhq_config(path))
+
+    assert [(reel.source, reel.url, reel.height) for reel in reels] == [
+        ("_-91nXXjrVo", "https://www.youtube.com/watch?v=_-91nXXjrVo", 1080)
+    ]
+    first, second = reels[0].cuts
+    assert first.clip == "Clip+_-91nXXjrVo+P0+C0+F1537-1825"
+    assert (first.start, first.stop) == (1538 / 23.976, 1825 / 23.976)
+    assert (first.box, first.box_pixels) == ((400, 100, 900, 600), (1920, 1080))
+    assert (second.person, second.start) == ("_-91nXXjrVo+P1", 2001 / 25)
+    assert "min_seconds is 4.0" in left_out["Clip+-0NWqXVcm2A+P0+C2+F100-140"]
+    assert sum("not understood" in reason for reason in left_out.values()) == 4
+
+
+def test_vfhq_splits_by_source_video():
+    ids = [f"{number:011d}" for number in range(2000)]
+
+    share = sum(split_of(video, 0.1) == "test" for video in ids) / len(ids)
+
+    assert 0.08 < share < 0.12
+    assert split_of("_-91nXXjrVo", 0.1) == split_of("_-91nXXjrVo", 0.1)
+    assert {split_of(video, 0.0) for video in ids} == {"train"}
+
+
+@pytest.mark.parametrize("name", ["absent", "empty", "broken.zip"])
+def test_absent_list_of_vfhq(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    Path(tmp_path / "broken.zip").write_bytes(b"PK no zip")
+
+    with pytest.raises(DownloadError, match=r"neither a folder nor a zip|no clip among 0"):
+        list_vfhq(vfhq_config(tmp_path / name))
+
+
+def test_split_hash_stands_for_who_is_where():
+    rows = [{"clip": str(n), "person": f"p{n // 2}", "split": "train"} for n in range(6)]
+
+    assert split_hash(rows) == split_hash(reversed(rows))
+    assert split_hash(rows) == split_hash([row | {"sha256": "x"} for row in rows])
+    assert split_hash(rows) != split_hash([*rows[:5], rows[5] | {"split": "test"}])
+    assert split_hash(rows) != split_hash(rows[:5])

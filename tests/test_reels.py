@@ -1,0 +1,421 @@
+"""Fetching and cutting against a server that fails in every way, and after kills."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fixtalk.media import probe
+from pipelines.config import load_config
+from pipelines.download import DownloadConfig, DownloadError, download
+from pipelines.manifest import read_manifest
+from pipelines.sources import breaker, videos
+from pipelines.sources.breaker import BlockedError, Breaker
+from pipelines.sources.harvest import num_workers
+from pipelines.sources.ledger import FetchError, State
+from pipelines.sources.vfhq import VfhqConfig
+from tests.fake_server import fake_server
+from tests.fake_videos import film, numbers_of
+
+pytest.importorskip("yt_dlp", reason="yt-dlp is not installed: make setup")
+
+ROOT = Path(__file__).parent.parent
+WIDTH, HEIGHT, FPS = 320, 240, 25
+# of one id each: two clips
+ANSWERS = {
+    "good_______": "ok",
+    "-slow______": "slow",
+    "_torn_once_": "broken once",
+    "truncated__": "truncated",
+    "removed____": 404,
+    "consent____": "html",
+    "busy_______": [429, 429, "ok"],
+}
+STATES = {
+    "good_______": "ok",
+    "-slow______": "ok",
+    "_torn_once_": "ok",
+    "truncated__": "corrupt",
+    "removed____": "gone",
+    "consent____": "format-missing",
+    "busy_______": "ok",
+    "damaged____": "corrupt",
+    "stopped____": "corrupt",
+}
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    film(path, seconds=4, fps=FPS, width=WIDTH // 2, height=HEIGHT // 2)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def files(content):
+    """Bytes of every id: one is noise after its header, one is half of a video, as the whole."""
+    head = content.index(b"mdat") + 4
+    whole = dict.fromkeys(STATES, content)
+    damaged = content[:head] + bytes(range(256)) * ((len(content) - head) // 256 + 1)
+    return whole | {
+        "damaged____": damaged[: len(content)],
+        "stopped____": content[: len(content) // 3],
+    }
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(videos, "PAUSE", 0.0)
+    monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.01)
+
+
+def write_lists(folder, ids):
+    folder.mkdir()
+    for video in ids:
+        for number, frames in enumerate(("9-35", "49-90")):
+            text = f"H {HEIGHT}\nW {WIDTH}\nFPS {FPS}\nCROP 100 60 180 140\n"
+            (folder / f"Clip+{video}+P{number}+C0+F{frames}.txt").write_text(text)
+
+
+def config_of(lists, url, min_coverage=0.0):
+    config = load_config(DownloadConfig, "download", ROOT / "params.yaml")
+    vfhq = VfhqConfig(metadata=str(lists), url=f"{url}/{{id}}", min_seconds=1.0, test_share=0.5)
+    changed = {"vfhq": vfhq, "min_coverage": min_coverage, "accept_terms": ("vfhq",)}
+    return config.model_copy(update=changed)
+
+
+def states_of(rows):
+    return {row["source"]: row["status"] for row in rows}
+
+
+def states_in_ledger(raw):
+    with sqlite3.connect(raw.with_name(".vfhq.ledger.sqlite")) as base:
+        return dict(base.execute("SELECT source, state FROM sources"))
+
+
+def leftovers(raw):
+    fetched = raw.with_name(".vfhq.fetched")
+    return sorted(path.name for path in fetched.iterdir() if path.name != "lock")
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_each_video_ends_in_its_state(files, tmp_path, monkeypatch, workers):
+    monkeypatch.setenv("FIXTALK_DOWNLOADS", workers)
+    write_lists(tmp_path / "lists", STATES)
+    raw = tmp_path / "raw" / "vfhq"
+
+    with fake_server(files, ANSWERS) as (url, log):
+        download(config_of(tmp_path / "lists", url), "vfhq", raw)
+
+        rows = read_manifest(raw / "manifest.jsonl")
+        assert states_of(rows) == STATES
+        assert states_in_ledger(raw) == STATES
+        good = [row for row in rows if row["status"] == "ok"]
+        assert len(good) == 8
+        for row in good:
+            first, last = (10, 34) if "+P0+" in row["clip"] else (50, 89)
+            assert numbers_of(raw / row["video"]) == [n % 30 for n in range(first, last + 1)]
+            assert (row["start"], row["stop"]) == (first / FPS, (last + 1) / FPS)
+            assert row["box"] == [10, 10, 40]  # half the published pixels came
+            assert probe(raw / row["video"]).width == 60
+            assert row["tool"].startswith("yt-dlp 20")
+            assert row["format"] == "mp4 160x120"
+            assert row["bytes"] == (raw / row["video"]).stat().st_size
+        assert {row["source"] for row in rows if row["reason"]} == {
+            source for source, state in STATES.items() if state != "ok"
+        }
+        report = json.loads((raw / "coverage.json").read_text())
+        assert report["statuses"] == {"ok": 8, "corrupt": 6, "gone": 2, "format-missing": 2}
+        assert report["hours"] == pytest.approx(4 * (1.0 + 1.6) / 3600, abs=1e-4)
+        assert set(leftovers(raw)) <= {"v_truncated__"}  # the part that can be gone on with
+        assert not [path for path in raw.rglob("*") if ".part" in path.name]
+        assert log.count("removed____") == 1
+
+        before = len(log)
+        download(config_of(tmp_path / "lists", url), "vfhq", raw)
+
+        assert {"good_______", "removed____"} & set(log[before:]) == set()  # done, or gone for good
+        assert read_manifest(raw / "manifest.jsonl") == rows
+
+
+def test_too_little_coverage_fails_with_the_list(files, tmp_path):
+    write_lists(tmp_path / "lists", ["good_______", "removed____"])
+    raw = tmp_path / "raw" / "vfhq"
+
+    with (
+        fake_server(files, ANSWERS) as (url, _),
+        pytest.raises(DownloadError, match=r"2 of 4 videos are usable \(50%\)") as failure,
+    ):
+        download(config_of(tmp_path / "lists", url, 0.6), "vfhq", raw)
+
+    assert "removed____" in str(failure.value)
+    assert "404" in str(failure.value)
+    assert not (raw / "manifest.jsonl").exists()
+
+
+def test_refusals_in_a_row_stop_the_run_and_the_next_goes_on(files, tmp_path):
+    ids = [f"video{number:06d}" for number in range(9)]
+    write_lists(tmp_path / "lists", ids)
+    raw = tmp_path / "raw" / "vfhq"
+    content = files["good_______"]
+    answers = dict.fromkeys(ids[2:], 429)
+
+    with fake_server(dict.fromkeys(ids, content), answers) as (url, log):
+        config = config_of(tmp_path / "lists", url)
+        with pytest.raises(BlockedError, match=r"5 refusals in a row.*\n.*5 blocked, 2 ok, 2 todo"):
+            download(config, "vfhq", raw)
+        assert len(set(log)) == 7  # two came, five were refused, the rest was spared
+        assert not (raw / "manifest.jsonl").exists()
+        answers.clear()
+        before = len(log)
+
+        download(config, "vfhq", raw)
+
+        assert not set(ids[:2]) & set(log[before:])
+    assert set(states_of(read_manifest(raw / "manifest.jsonl")).values()) == {"ok"}
+
+
+def test_pauses_grow_and_an_answer_resets_them(monkeypatch):
+    waits = []
+    switch = Breaker()
+    monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.02)
+
+    for is_refused in (True, True, True, False, True):
+        if is_refused:
+            switch.refused("429")
+        else:
+            switch.answered()
+        begin = time.monotonic()
+        assert switch.wait()
+        waits.append(time.monotonic() - begin)
+
+    assert waits[0] >= 0.015
+    assert waits[1] >= 0.035
+    assert waits[2] >= 0.075
+    assert 0.015 <= waits[4] < 0.075
+
+
+def test_offline_uses_what_is_there(files, tmp_path, monkeypatch):
+    write_lists(tmp_path / "lists", ["good_______", "-slow______"])
+    raw = tmp_path / "raw" / "vfhq"
+    with fake_server(files, {"-slow______": 429}) as (url, log):
+        config = config_of(tmp_path / "lists", url)
+        download(config, "vfhq", raw)
+        monkeypatch.setenv("FIXTALK_OFFLINE", "1")
+        before = len(log)
+
+        download(config, "vfhq", raw)
+
+        assert len(log) == before
+    rows = read_manifest(raw / "manifest.jsonl")
+    assert states_of(rows) == {"good_______": "ok", "-slow______": "todo"}
+    assert "FIXTALK_OFFLINE" in next(row["reason"] for row in rows if row["status"] != "ok")
+
+
+def test_changed_lists_cut_what_is_new_and_drop_what_is_not_named(files, tmp_path):
+    lists = tmp_path / "lists"
+    write_lists(lists, ["good_______", "-slow______"])
+    raw = tmp_path / "raw" / "vfhq"
+    with fake_server(files, {}) as (url, _):
+        download(config_of(lists, url), "vfhq", raw)
+        for path in lists.glob("*slow*"):
+            path.unlink()
+        (lists / "Clip+good_______+P0+C0+F9-35.txt").rename(
+            lists / "Clip+good_______+P0+C0+F9-40.txt"
+        )
+
+        download(config_of(lists, url), "vfhq", raw)
+
+    rows = read_manifest(raw / "manifest.jsonl")
+    assert {row["video"] for row in rows} == {path.name for path in raw.glob("*.mp4")}
+    assert [row["clip"] for row in rows] == [
+        "Clip+good_______+P0+C0+F9-40",
+        "Clip+good_______+P1+C0+F49-90",
+    ]
+
+
+def test_range_after_the_end_is_unusable_not_corrupt(files, tmp_path):
+    write_lists(tmp_path / "lists", ["good_______"])
+    for path in (tmp_path / "lists").glob("*P1*"):
+        path.rename(path.with_name("Clip+good_______+P1+C0+F90-190.txt"))
+    raw = tmp_path / "raw" / "vfhq"
+
+    with fake_server(files, {}) as (url, _):
+        download(config_of(tmp_path / "lists", url), "vfhq", raw)
+
+    rows = read_manifest(raw / "manifest.jsonl")
+    assert [row["status"] for row in rows] == ["ok", "unusable"]
+    assert "ends after 4.0" in rows[1]["reason"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from pipelines.sources import breaker, videos
+from tests.test_reels import config_of
+from pipelines.download import download
+videos.PAUSE, breaker.FIRST_PAUSE = 0.0, 0.01
+download(config_of(Path(sys.argv[1]), sys.argv[2]), "vfhq", Path(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_point_it_ends_the_same(files, tmp_path):
+    slow = [f"-slow{number}_____" for number in range(6)]
+    files |= dict.fromkeys(slow, files["good_______"])
+    answers = ANSWERS | dict.fromkeys(slow, "slow")
+    write_lists(tmp_path / "lists", [*slow, "_torn_once_", "truncated__", "removed____"])
+    with fake_server(files, answers) as (url, log):
+        undisturbed = tmp_path / "undisturbed" / "vfhq"
+        download(config_of(tmp_path / "lists", url), "vfhq", undisturbed)
+        raw = tmp_path / "killed" / "vfhq"
+        command = [sys.executable, "-c", KILLED, tmp_path / "lists", url, raw]
+        for seconds in (0.05, 0.3, 0.7):  # after the first request of the process
+            before = len(log)
+            with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+                while len(log) == before and process.poll() is None:
+                    time.sleep(0.005)
+                time.sleep(seconds)
+                os.kill(process.pid, signal.SIGKILL)
+            assert not (raw / "manifest.jsonl").exists()
+
+        subprocess.run(command, cwd=ROOT, check=True)
+
+    first, again = (read_manifest(one / "manifest.jsonl") for one in (undisturbed, raw))
+    kept = [{k: v for k, v in row.items() if k != "reason"} for row in first]
+    assert [{k: v for k, v in row.items() if k != "reason"} for row in again] == kept
+    assert {path.name for path in raw.iterdir()} == {path.name for path in undisturbed.iterdir()}
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_are_refused(files, tmp_path):
+    write_lists(tmp_path / "lists", ["-slow______"])
+    raw = tmp_path / "raw" / "vfhq"
+    with fake_server(files, ANSWERS) as (url, log):
+        command = [sys.executable, "-c", KILLED, tmp_path / "lists", url, raw]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            while not log and process.poll() is None:
+                time.sleep(0.005)
+            with pytest.raises(BlockingIOError, match=f"process {process.pid} on"):
+                download(config_of(tmp_path / "lists", url), "vfhq", raw)
+            os.kill(process.pid, signal.SIGKILL)
+
+
+# What yt-dlp says of videos of YouTube.
+@pytest.mark.parametrize(
+    ("message", "state", "refuses_all"),
+    [
+        ("Private video. Sign in if you've been granted access to this video", "gone", False),
+        ("Video unavailable. This video has been removed by the uploader", "gone", False),
+        (
+            "Video unavailable. This video is no longer available because the YouTube account "
+            "associated with this video has been terminated.",
+            "gone",
+            False,
+        ),
+        ("Join this channel to get access to members-only content", "gone", False),
+        ("The uploader has not made this video available in your country", "gone", False),
+        ("Sign in to confirm you’re not a bot. Use --cookies", "blocked", True),
+        ("Sign in to confirm your age. This video may be inappropriate", "blocked", False),
+        (
+            "Video unavailable. This content isn't available, try again later. The current session "
+            "has been rate-limited by YouTube",
+            "blocked",
+            True,
+        ),
+        ("unable to download video data: HTTP Error 403: Forbidden", "blocked", True),
+        ("Requested format is not available. Use --list-formats", "format-missing", False),
+        ("Failed to extract any player response", "blocked", True),
+    ],
+)
+def test_messages_mean_states(message, state, refuses_all):
+    error = videos._explained(
+        "https://x", f"\x1b[0;31mERROR:\x1b[0m [youtube] drm_429_not: {message}"
+    )
+
+    assert isinstance(error, FetchError)
+    assert (error.state, error.refuses_all) == (State(state), refuses_all)
+    assert message[:20] in str(error)
+
+
+def rendition(height, vcodec="avc1", acodec="none", name="x", protocol="https"):
+    return {
+        "height": height, "vcodec": vcodec, "acodec": acodec, "format_id": name,
+        "protocol": protocol,
+    }  # fmt: skip
+
+
+SOUND = rendition(None, vcodec="none", acodec="mp4a", name="sound")
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ([360, 720, 1080, 2160], [1080, "sound"]),  # never more than is needed
+        ([360, 720, 1440], [1440, "sound"]),  # the exact height is gone
+        ([360, 720], [720, "sound"]),  # the greatest there is
+        ([240, 360], []),  # less than half
+    ],
+)
+def test_height_that_is_enough_is_chosen(offered, chosen):
+    formats = [SOUND, *(rendition(height, name=height) for height in offered)]
+
+    assert [one["format_id"] for one in videos._choose(formats, 1080)] == chosen
+
+
+def test_sound_is_never_left_out():
+    both = [rendition(720, acodec="mp4a", name="muxed")]
+    worse, better = SOUND | {"format_id": "worse"}, SOUND | {"format_id": "better"}
+    apart = [worse, better, rendition(720, name="best")]
+    playlist = [rendition(1080, protocol="m3u8_native"), rendition(720, acodec="mp4a", name="file")]
+
+    assert [one["format_id"] for one in videos._choose(both, 720)] == ["muxed"]
+    assert [one["format_id"] for one in videos._choose(apart, 720)] == ["best", "better"]
+    assert [one["format_id"] for one in videos._choose(playlist, 720)] == ["file"]
+
+
+def test_terms_must_be_accepted(tmp_path):
+    config = load_config(DownloadConfig, "download", ROOT / "params.yaml")
+
+    for dataset in ("hdtf", "vfhq", "mead"):
+        with pytest.raises(DownloadError, match=f"add {dataset} to download.accept_terms"):
+            download(config, dataset, tmp_path / dataset)
+
+
+def test_cookies_stay_out_of_messages_and_are_not_changed(files, tmp_path, monkeypatch):
+    cookies = tmp_path / "secret.txt"
+    text = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tsecret\n"
+    cookies.write_text(text)
+    cookies.chmod(0o400)
+    monkeypatch.setenv("FIXTALK_COOKIES", str(cookies))
+    with fake_server(files, {"busy_______": 429}) as (url, _):
+        videos.fetch(f"{url}/good_______", tmp_path / "good", 120, Breaker())
+        with pytest.raises(FetchError) as refused:
+            videos.fetch(f"{url}/busy_______", tmp_path / "busy", 120, Breaker())
+
+    assert cookies.read_text() == text
+    assert "secret" not in str(refused.value)
+
+
+def test_missing_cookies_and_player_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIXTALK_COOKIES", str(tmp_path / "absent"))
+    with pytest.raises(FileNotFoundError, match="FIXTALK_COOKIES names no file"):
+        videos.fetch("http://127.0.0.1:9/x", tmp_path / "x", 120, Breaker())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DownloadError, match="neither deno nor node is installed"):
+        videos.fetch("https://www.youtube.com/watch?v=x", tmp_path / "x", 120, Breaker())
+
+
+@pytest.mark.parametrize("text", ["0", "5", "many"])
+def test_number_of_workers(monkeypatch, text):
+    monkeypatch.setenv("FIXTALK_DOWNLOADS", text)
+
+    with pytest.raises(ValueError, match="FIXTALK_DOWNLOADS"):
+        num_workers()
