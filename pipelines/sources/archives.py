@@ -1,5 +1,6 @@
 """Tar archives → their regular files, one after the other, never unpacked as a whole."""
 
+import errno
 import os
 import shutil
 import tarfile
@@ -85,6 +86,7 @@ class _Sparing:
 
     def __init__(self, file: IO[bytes]) -> None:
         self.seek, self.tell, self._read = file.seek, file.tell, file.read
+        self.seekable = file.seekable
 
     def read(self, count: int) -> bytes:
         """At most `count` bytes.
@@ -142,5 +144,9 @@ def _told(name: str) -> Iterator[None]:
         raise ArchiveError(f"{name}: damaged or cut off ({error}); fetch it again") from None
     except (ValueError, OverflowError, EOFError, RecursionError) as error:
         if isinstance(error, ArchiveError) and str(error).startswith(name):
+            raise
+        raise ArchiveError(f"{name}: damaged ({error}); fetch it again") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a place that no file has
             raise
         raise ArchiveError(f"{name}: damaged ({error}); fetch it again") from None

@@ -9,6 +9,7 @@ from pipelines.sources.harvest import is_offline
 from pipelines.sources.ledger import FetchError, State
 
 TIMEOUT = 60.0  # seconds of silence
+TRIES = 3  # of a download whose connection ends early
 
 
 def fetch_file(url: str, path: Path, sha256: str | None, breaker: Breaker) -> None:
@@ -27,13 +28,23 @@ def fetch_file(url: str, path: Path, sha256: str | None, breaker: Breaker) -> No
         if is_offline():
             raise FetchError(State.TODO, f"{url}: not fetched yet, and FIXTALK_OFFLINE is set")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, path, breaker)
+        for left in reversed(range(TRIES)):
+            try:
+                _download(url, path, breaker)
+                break
+            except _EndedEarlyError as error:
+                if not left:
+                    raise FetchError(State.CORRUPT, f"{url}: {error}") from None
     if sha256:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             path.unlink()
             raise FetchError(State.CORRUPT, f"{url}: sha256 is {found}, expected {sha256}")
+
+
+class _EndedEarlyError(Exception):
+    """The connection did; what came is kept."""
 
 
 def _download(url: str, path: Path, breaker: Breaker) -> None:
@@ -64,8 +75,9 @@ def _download(url: str, path: Path, breaker: Breaker) -> None:
         message = f"{url}: {' '.join(str(error).split())}"
         raise FetchError(State.BLOCKED, message, refuses_all=True) from None
     except DownloadError as error:
-        if "announced" not in str(error) or "exceeds" in str(error):
-            _drop_parts(path)  # what is there cannot be gone on with
+        if "announced" in str(error) and "exceeds" not in str(error):
+            raise _EndedEarlyError(str(error)) from None
+        _drop_parts(path)  # what is there cannot be gone on with
         raise FetchError(State.CORRUPT, f"{url}: {error}") from None
     except RequestException as error:
         raise FetchError(State.BLOCKED, f"{url}: no answer: {error}", refuses_all=True) from None
