@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup dlib repro test test-slow gate baseline rescore rescore-metrics rescore-model lint smoke ui bench bench-metrics bench-model bench-train soak lock clean
+.PHONY: help setup dlib repro paper test test-slow gate baseline rescore rescore-metrics rescore-model lint smoke ui bench bench-metrics bench-model bench-train soak lock clean
 help: ; @sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 ## setup      make .venv with every pinned package
@@ -32,6 +32,9 @@ dlib: setup ; $(UV) --no-deps -r requirements/dlib.txt
 
 ## repro      the whole pipeline: corpus, crop, train, generate, score, leaderboard
 repro: setup ; $(RUN) $(PY) scripts/session.py dvc repro
+
+## paper      write the published sizes and datasets into params.yaml (docs/data.md)
+paper: setup ; $(PY) scripts/paper.py
 
 ## smoke      the same with tiny parameters in a temporary copy (minutes)
 smoke: setup ; $(RUN) $(PY) scripts/smoke.py
