@@ -107,7 +107,7 @@ def _show(dataset: str, report: dict[str, Any]) -> None:
     ]
     if report["left_out"]:
         lines.append(f"{len(report['left_out'])} listed clips left out, see coverage.json")
-    Console().print("\n".join(lines), markup=False, highlight=False)
+    Console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def _require_coverage(rows: list[dict[str, Any]], min_coverage: float, raw: Path) -> None:

@@ -54,6 +54,8 @@ def harvest(jobs: Sequence[Job], ledger: Ledger, again: Collection[State] = AGAI
     breaker = Breaker()
     waiting = [job for job in jobs if ledger.state(job.source)[0] != State.GONE]
     for _ in range(1 if is_offline() else ROUNDS):
+        if not waiting:
+            return
         _one_round(waiting, ledger, breaker)
         if breaker.reason:
             raise BlockedError(_explain(breaker.reason, jobs, ledger))
