@@ -34,8 +34,9 @@ HDTF = {
     "RonWyden1.mp4 00:10-00:40 00:50-00:45\n",
     "WDA_crop_wh.txt": "CarolynMaloney2_0.mp4 10 300 20 300\n",
     "WDA_resolution.txt": "CarolynMaloney2.mp4 1080\n",
-    "WRA_video_url.txt": "Senator0 https://www.youtube.com/watch?v=Wyden000001\n",
-    "WRA_annotion_time.txt": "Senator0.mp4 03:00-03:20\n",
+    "WRA_video_url.txt": "Senator0 https://www.youtube.com/watch?v=Wyden000001\n"
+    "../../x https://www.youtube.com/watch?v=Escape00001\n",
+    "WRA_annotion_time.txt": "Senator0.mp4 03:00-03:20\n../../x.mp4 03:00-03:20\n",
 }
 
 
@@ -70,7 +71,7 @@ def test_hdtf_lists_give_clips_by_source(hdtf):
     assert (maloney.box, maloney.box_pixels) == ((10, 20, 310, 320), (None, 1080))
     assert cuts["RD_Radio2_000"][1].start == 3605
     assert cuts["RD_Radio1_000"][1].box is None
-    assert set(left_out) == {"RD_Radio24", "WDA_RonWyden1_001"}
+    assert set(left_out) == {"RD_Radio24", "WDA_RonWyden1_001", "WRA_../../x"}
     assert "no time range" in left_out["RD_Radio24"]
     assert "RD_Radio1_000" in notes[1]
     assert len(reels) == 8

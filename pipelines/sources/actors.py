@@ -1,6 +1,7 @@
 """Archives of MEAD's actors, local or on Drive → clips and rows of all takes in them."""
 
 import shutil
+from contextlib import closing
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -90,16 +91,14 @@ def rows_of_archives(archives: list[Archive], raw: Path) -> list[dict[str, Any]]
         BlockingIOError: another process works on this dataset.
     """
     fetched = raw.with_name(f".{raw.name}.fetched")
-    ledger = Ledger(raw.with_name(f".{raw.name}.ledger.sqlite"))
-    with only_one(fetched):
+    path = raw.with_name(f".{raw.name}.ledger.sqlite")
+    with only_one(fetched), closing(Ledger(path)) as ledger:
         work = [_Work(one, fetched, raw, ledger) for one in archives]
         waiting = [one for one in work if one.rows() is None]
         jobs = [Job(one.archive.actor, partial(_unpack, one)) for one in waiting]
         _clear_strangers(fetched, {one.name for one in waiting})
         harvest(jobs, ledger, {State.TODO, State.BLOCKED})
-        rows = [row for one in work for row in one.rows() or [one.failure()]]
-    ledger.close()
-    return rows
+        return [row for one in work for row in one.rows() or [one.failure()]]
 
 
 def _clear_strangers(fetched: Path, names: set[str]) -> None:

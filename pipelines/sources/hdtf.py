@@ -121,6 +121,9 @@ def _clips_of(folder: Path, subset: str, left_out: dict[str, str]) -> Iterator[A
     )
     for name in sorted(urls.keys() | ranges.keys()):
         times = ranges.get(name, [])
+        if not re.fullmatch(r"[\w-]+", name):  # becomes a path
+            left_out[f"{subset}_{name}"] = f"name {name!r} not understood"
+            continue
         if name not in urls or not times:
             lacks = "no time range" if name in urls else "no address"
             left_out[f"{subset}_{name}"] = f"{lacks} in the lists of {subset}"

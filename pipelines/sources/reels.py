@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipelines.sources.collected import keep_only
 from pipelines.sources.cutting import Box, cut, picture_size, region_around, square_in
 from pipelines.sources.harvest import Job, harvest
 from pipelines.sources.ledger import FetchError, Ledger, State
-from pipelines.sources.videos import fetch
+from pipelines.sources.videos import Fetched, fetch
 
 UNUSABLE = "unusable"  # status of a clip that its video cannot give, however often it is fetched
 
@@ -59,8 +60,8 @@ def collect_reels(reels: Sequence[Reel], raw: Path, licence: str) -> list[dict[s
         BlockingIOError: another process works on this dataset.
     """
     fetched = raw.with_name(f".{raw.name}.fetched")
-    ledger = Ledger(raw.with_name(f".{raw.name}.ledger.sqlite"))
-    with only_one(fetched):
+    path = raw.with_name(f".{raw.name}.ledger.sqlite")
+    with only_one(fetched), closing(Ledger(path)) as ledger:
         jobs = [
             Job(reel.source, partial(_make_clips, reel, raw, _home(fetched, reel), ledger, licence))
             for reel in reels
@@ -72,7 +73,6 @@ def collect_reels(reels: Sequence[Reel], raw: Path, licence: str) -> list[dict[s
             if home not in waiting or not any(home.iterdir()):
                 shutil.rmtree(home)  # a killed run may have left a video that nobody needs
         rows = [_row(reel, cut, ledger, licence) for reel in reels for cut in reel.cuts]
-    ledger.close()
     keep_only(rows, raw)
     return rows
 
@@ -112,11 +112,14 @@ def _make_clips(
     """
     found = fetch(reel.url, home, reel.height, breaker)
     try:
-        width, height = picture_size(found.picture)
-        for cut in _pending(reel, raw, ledger):
-            row = _row_of_cut(reel, cut, raw, (width, height), licence, found.sound, found.picture)
-            row |= {"format": f"{found.format} {width}x{height}", "tool": found.tool}
-            ledger.add(cut.clip, _plan(reel, cut), row)
+        pixels = picture_size(found.picture)
+        for wanted in _pending(reel, raw, ledger):
+            row = _facts(reel, wanted, licence) | {
+                "format": f"{found.format} {pixels[0]}x{pixels[1]}",
+                "tool": found.tool,
+            }
+            row |= _made(wanted, found, pixels, raw / row["video"])
+            ledger.add(wanted.clip, _plan(reel, wanted), row)
             if breaker.reason:
                 raise FetchError(State.TODO, breaker.reason)
     except MediaError as error:
@@ -125,38 +128,28 @@ def _make_clips(
     shutil.rmtree(home)
 
 
-def _row_of_cut(
-    reel: Reel,
-    wanted: Cut,
-    raw: Path,
-    pixels: tuple[int, int],
-    licence: str,
-    sound: Path | None,
-    picture: Path,
-) -> dict[str, Any]:
-    """Row of one clip after making it.
+def _made(wanted: Cut, found: Fetched, pixels: tuple[int, int], clip: Path) -> dict[str, Any]:
+    """What a row tells of a clip once it is cut, or why it cannot be.
 
     Raises:
         MediaError: the source is damaged.
     """
-    row = _facts(reel, wanted, licence)
+    facts = {}
     try:
         box, region = _scaled(wanted, pixels), None
         if box:
             region = region_around(box, *pixels)
-            row["box"] = square_in(box, region)
-        made = cut(picture, sound, wanted.start, wanted.stop, region, raw / row["video"])
+            facts["box"] = square_in(box, region)
+        made = cut(found.picture, found.sound, wanted.start, wanted.stop, region, clip)
     except MediaError as error:
         if error.reason not in ("too early an end", "box outside"):
             raise
-        return row | {"status": UNUSABLE, "reason": str(error)}
-    clip = raw / row["video"]
-    reason = None if made.has_audio else "no sound in the source"
-    return row | {
+        return facts | {"status": UNUSABLE, "reason": str(error)}
+    return facts | {
         "sha256": sha256_of(clip),
         "bytes": clip.stat().st_size,
         "status": "ok",
-        "reason": reason,
+        "reason": None if made.has_audio else "no sound in the source",
     }
 
 

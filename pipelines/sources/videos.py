@@ -1,5 +1,6 @@
 """Address of a video → its pictures and sound as files, by yt-dlp, whole or not at all."""
 
+import errno
 import io
 import json
 import os
@@ -130,6 +131,8 @@ def _download(url: str, folder: Path, height: int, breaker: Breaker) -> list[dic
     except KeyError:
         raise FetchError(State.FORMAT_MISSING, f"{url}: a list of videos, not one") from None
     except YoutubeDLError as error:
+        if "No space left" in str(error):
+            raise OSError(errno.ENOSPC, "disk full; make room, the same command goes on") from None
         raise _explained(url, str(error)) from None
 
 
