@@ -182,24 +182,21 @@ def test_refusals_in_a_row_stop_the_run_and_the_next_goes_on(files, tmp_path):
     assert set(states_of(read_manifest(raw / "manifest.jsonl")).values()) == {"ok"}
 
 
-def test_pauses_grow_and_an_answer_resets_them(monkeypatch):
-    waits = []
-    switch = Breaker()
-    monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.02)
+def test_pauses_double_and_an_answer_resets_them(monkeypatch):
+    monkeypatch.setattr(breaker, "FIRST_PAUSE", 600.0)
+    switch, pauses = Breaker(), []
 
     for is_refused in (True, True, True, False, True):
         if is_refused:
             switch.refused("429")
         else:
             switch.answered()
-        begin = time.monotonic()
-        assert switch.wait()
-        waits.append(time.monotonic() - begin)
+        pauses.append(round(switch.pause, -2))
 
-    assert waits[0] >= 0.015
-    assert waits[1] >= 0.035
-    assert waits[2] >= 0.075
-    assert 0.015 <= waits[4] < 0.075
+    assert pauses == [600, 1200, 2400, 2400, 600]
+    assert switch.reason is None
+    switch.stop("enough")
+    assert not switch.wait()  # nobody sleeps on
 
 
 def test_offline_uses_what_is_there(files, tmp_path, monkeypatch):

@@ -25,10 +25,15 @@ class Breaker:
         """Why the run is to end; None while it may go on."""
         return self._reason
 
+    @property
+    def pause(self) -> float:
+        """Seconds until requests are allowed again."""
+        return max(0.0, self._resume - time.monotonic())
+
     def wait(self) -> bool:
         """Sleep until requests are allowed again; False if the run is to end."""
         with self._change:
-            while self._reason is None and (left := self._resume - time.monotonic()) > 0:
+            while self._reason is None and (left := self.pause):
                 self._change.wait(left)
             return self._reason is None
 
