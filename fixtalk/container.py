@@ -90,6 +90,8 @@ def _single_thread(container: Any, name: str) -> Any:
             "no video stream",
         )
     stream = streams[0]
+    if stream.codec_context is None:
+        raise MediaError(f"{name}: video of an unknown codec; convert it to H.264", "unknown codec")
     pixels = stream.codec_context.width * stream.codec_context.height
     if pixels > MAX_PIXELS:
         raise MediaError(
@@ -100,7 +102,8 @@ def _single_thread(container: Any, name: str) -> Any:
     if seconds > MAX_SECONDS:
         raise MediaError(f"{name}: {float(seconds):.0f} s, at most {MAX_SECONDS}; cut it")
     for each in [stream, *container.streams.audio]:
-        each.codec_context.thread_count = 1
+        if each.codec_context:
+            each.codec_context.thread_count = 1
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
 
@@ -120,6 +123,20 @@ def frames_of(container: Any, stream: Any) -> Iterator[Any]:
     for packet in packets_of(container, stream):
         with suppress(av.FFmpegError):
             yield from packet.decode()
+
+
+def sound_stream(container: Any, name: str) -> Any | None:
+    """The first sound track, None if there is none.
+
+    Raises:
+        MediaError: it cannot be decoded: silence in its place would pass for a silent video.
+    """
+    if not container.streams.audio:
+        return None
+    stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise MediaError(f"{name}: sound of an unknown codec; convert it to AAC", "unknown codec")
+    return stream
 
 
 def header_seconds(stream: Any) -> Fraction:

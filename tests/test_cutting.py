@@ -1,5 +1,6 @@
 """Cutting: exact frames, sound in step, boxes in pixels, and videos that end too early."""
 
+import random
 from fractions import Fraction
 
 import av
@@ -101,6 +102,32 @@ def test_region_ends_at_the_border(box, region, square):
 def test_box_outside_is_an_error():
     with pytest.raises(MediaError, match="outside of 320x240"):
         region_around((500, 0, 600, 100), 320, 240)
+
+
+def test_mutated_videos_are_cut_or_told(tmp_path):
+    film(tmp_path / "film.mp4", seconds=1, width=64, height=48)
+    content, chance = (tmp_path / "film.mp4").read_bytes(), random.Random(3)
+    header, mutant = content.index(b"mdat"), tmp_path / "mutant.mp4"
+    region, told = Region(10, 10, 32, 32), 0
+
+    for number in range(100):
+        mutated = bytearray(content)
+        for _ in range(chance.choice((1, 4, 20))):
+            end = header if chance.random() < 0.7 else len(content)
+            mutated[chance.randrange(end)] = chance.randrange(256)
+        mutant.write_bytes(mutated[: None if number % 5 else chance.randrange(len(content))])
+        for work in (
+            lambda: cut(mutant, None, 0.2, 0.8, region, tmp_path / "cut.mp4"),
+            lambda: join(mutant, tmp_path / "film.mp4", tmp_path / "joined.mp4"),
+            lambda: join(tmp_path / "film.mp4", mutant, tmp_path / "joined.mp4"),
+        ):
+            try:
+                work()
+            except MediaError:
+                told += 1
+
+    assert 50 < told < 250
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
 
 
 def test_video_that_ends_early_or_is_damaged(video, tmp_path):

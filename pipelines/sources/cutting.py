@@ -18,6 +18,7 @@ from fixtalk.container import (
     header_seconds,
     open_media,
     open_video,
+    sound_stream,
 )
 
 CRF = 14  # near lossless: the crop stage encodes again
@@ -129,9 +130,10 @@ def join(picture: Path, sound: Path, clip: Path) -> Made:
             open_media(sound, SOUND_FORMATS) as heard,
             av.open(str(part), "w", format="mp4", options={"fflags": "+bitexact"}) as joined,
         ):
-            if not heard.streams.audio:
+            spoken = sound_stream(heard, str(sound))
+            if spoken is None:
                 raise MediaError(f"{sound}: no sound in it; take it off the list")
-            streams = [(seen, video), (heard, heard.streams.audio[0])]
+            streams = [(seen, video), (heard, spoken)]
             copies = [joined.add_stream_from_template(stream) for _, stream in streams]
             for (container, stream), copy in zip(streams, copies, strict=True):
                 for packet in container.demux(stream):
@@ -154,9 +156,9 @@ def inspect(clip: Path) -> Made:
     if not frames:
         raise MediaError(f"{clip}: no frame can be decoded; make it again")
     with open_media(clip, SOUND_FORMATS) as container:
-        sounds = container.streams.audio
-        has_audio = bool(sounds) and sum(frame.samples for frame in container.decode(sounds[0])) > 0
-    return Made(frames, fps, seconds, has_audio)
+        stream = sound_stream(container, str(clip))
+        samples = sum(frame.samples for frame in container.decode(stream)) if stream else 0
+    return Made(frames, fps, seconds, samples > 0)
 
 
 @contextmanager
@@ -271,9 +273,9 @@ def _sound(media: Path, start: Fraction, seconds: float) -> np.ndarray:
     """Int16 samples (mono, 16 kHz) from `start` on, silence in gaps; none without a sound track."""
     samples = np.zeros(round(seconds * SAMPLE_RATE), np.int16)
     with open_media(media, SOUND_FORMATS) as container:
-        if not container.streams.audio:
+        stream = sound_stream(container, str(media))
+        if stream is None:
             return samples[:0]
-        stream = container.streams.audio[0]
         stream.codec_context.thread_count = 1
         # a second before: the decoder and the resampler need a run-up
         container.seek(int(max(start - 1, 0) / stream.time_base), stream=stream)
