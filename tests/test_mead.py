@@ -2,9 +2,14 @@
 
 import hashlib
 import io
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -203,6 +208,43 @@ def test_each_archive_of_drive_ends_in_its_state(tmp_path, material):
 
         assert {"M009.tar", "W009.tar", "W014.tar", "W023.tar"} & set(log[before:]) == set()
         assert read_manifest(raw / "manifest.jsonl") == rows
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.test_mead import config_of
+from pipelines.download import download
+drive = {actor: f"{actor}.tar" for actor in sys.argv[3:]}
+download(config_of(drive=drive, url=sys.argv[1] + "/{id}"), "mead", Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_point_it_ends_the_same(tmp_path, material):
+    pytest.importorskip("gdown", reason="gdown is not installed: make setup")
+    actors = ["M009", "W009", "W011"]
+    files = {f"{actor}.tar": actor_tar(tmp_path, actor, material).read_bytes() for actor in actors}
+    raw, undisturbed = tmp_path / "killed" / "mead", tmp_path / "undisturbed" / "mead"
+    with fake_server(files, dict.fromkeys(files, "slow")) as (url, log):
+        command = [sys.executable, "-c", KILLED, url, raw, *actors]
+        for seconds in (0.05, 0.4, 0.6):  # after the first request of the process
+            before = len(log)
+            with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+                while len(log) == before and process.poll() is None:
+                    time.sleep(0.005)
+                time.sleep(seconds)
+                os.kill(process.pid, signal.SIGKILL)
+        subprocess.run(command, cwd=ROOT, check=True)
+        drive = {actor: f"{actor}.tar" for actor in actors}
+        download(config_of(drive=drive, url=f"{url}/{{id}}"), "mead", undisturbed)
+
+    assert rows_by_clip(raw) == rows_by_clip(undisturbed)
+    found, expected = (
+        {path.relative_to(one).as_posix() for path in one.rglob("*")} for one in (raw, undisturbed)
+    )
+    assert found == expected
+    assert [path.name for path in raw.with_name(".mead.fetched").iterdir()] == ["lock"]
 
 
 def test_drive_that_refuses_all_stops_the_run(tmp_path):

@@ -18,6 +18,7 @@ from pipelines.manifest import read_manifest
 from pipelines.sources import breaker, videos
 from pipelines.sources.breaker import BlockedError, Breaker
 from pipelines.sources.harvest import num_workers
+from pipelines.sources.hdtf import HdtfConfig
 from pipelines.sources.ledger import FetchError, State
 from pipelines.sources.vfhq import VfhqConfig
 from tests.fake_server import fake_server
@@ -303,6 +304,42 @@ def test_two_runs_at_once_are_refused(files, tmp_path):
             with pytest.raises(BlockingIOError, match=f"process {process.pid} on"):
                 download(config_of(tmp_path / "lists", url), "vfhq", raw)
             os.kill(process.pid, signal.SIGKILL)
+
+
+def test_real_clip_by_lists_from_an_address(real_clips, tmp_path):
+    name = "WDA_AlexandriaOcasioCortez_000.mp4"  # 8 s of 512 x 512 pixels
+    files = {"aoc.mp4": (real_clips / "hdtf" / name).read_bytes()}
+    lists = {
+        "video_url": "\ufeffAlexandriaOcasioCortez {url}/aoc.mp4 \nTomUdall {url}/gone.mp4\n",
+        "annotion_time": "AlexandriaOcasioCortez.mp4 00:01-00:02 00:06-00:07\n"
+        "TomUdall.mp4 00:01-00:02\n",
+        "crop_wh": "AlexandriaOcasioCortez_1.mp4 512 512 256 512\n",
+        "resolution": "AlexandriaOcasioCortez.mp4 1024\n",
+    }
+    raw = tmp_path / "raw" / "hdtf"
+    with fake_server(files, {}) as (url, _):
+        for subset in ("RD", "WDA", "WRA"):
+            for kind, text in lists.items():
+                content = text.format(url=url) if subset == "WDA" else ""
+                files[f"{subset}_{kind}.txt"] = content.encode()
+        config = load_config(DownloadConfig, "download", ROOT / "params.yaml")
+        changed = {
+            "hdtf": HdtfConfig(metadata=f"{url}/lists"),
+            "accept_terms": ("hdtf",),
+            "min_coverage": 0.5,
+        }
+        download(config.model_copy(update=changed), "hdtf", raw)
+
+    whole, boxed, gone = read_manifest(raw / "manifest.jsonl")
+    assert (whole["status"], whole["box"], whole["split"]) == ("ok", None, "train")
+    assert boxed["box"] == [64, 64, 256]  # in pixels of the picture that is kept
+    assert (gone["clip"], gone["status"], gone["split"]) == ("WDA_TomUdall_000", "gone", "test")
+    for row, side in ((whole, 512), (boxed, 320)):
+        info = probe(raw / row["video"])
+        assert (info.width, info.frames, info.fps) == (side, 25, 25)
+        assert info.has_audio
+    report = json.loads((raw / "coverage.json").read_text())
+    assert "WDA_AlexandriaOcasioCortez_000" in report["notes"][1]
 
 
 # What yt-dlp says of videos of YouTube.
