@@ -71,9 +71,8 @@ def _download(url: str, path: Path, breaker: Breaker) -> None:
             raise FetchError(State.GONE, f"{url}: HTTP {status}") from None
         raise FetchError(State.BLOCKED, f"{url}: HTTP {status}", refuses_all=True) from None
     except FileURLRetrievalError as error:
-        # Drive says the same of too many readers today and of files that are not shared
-        message = f"{url}: {' '.join(str(error).split())}"
-        raise FetchError(State.BLOCKED, message, refuses_all=True) from None
+        # Drive says the same of too many readers of this file today and of one that is not shared
+        raise FetchError(State.BLOCKED, f"{url}: {' '.join(str(error).split())}") from None
     except DownloadError as error:
         if "announced" in str(error) and "exceeds" not in str(error):
             raise _EndedEarlyError(str(error)) from None

@@ -14,7 +14,7 @@ from pipelines.files import only_one
 from pipelines.manifest import manifest_row, sha256_of
 from pipelines.sources.breaker import Breaker
 from pipelines.sources.collected import keep_only
-from pipelines.sources.cutting import Box, cut, picture_size, region_around, square_in
+from pipelines.sources.cutting import AROUND, CRF, Box, cut, picture_size, region_around, square_in
 from pipelines.sources.harvest import Job, harvest
 from pipelines.sources.ledger import FetchError, Ledger, State
 from pipelines.sources.videos import Fetched, fetch
@@ -89,7 +89,7 @@ def _digest(text: str) -> str:
 
 def _plan(reel: Reel, cut: Cut) -> list[Any]:
     """What decides a clip's bytes; person and split may change without another download."""
-    return [reel.source, cut.start, cut.stop, cut.box, cut.box_pixels]
+    return [reel.source, cut.start, cut.stop, cut.box, cut.box_pixels, CRF, AROUND]
 
 
 def _pending(reel: Reel, raw: Path, ledger: Ledger) -> list[Cut]:
