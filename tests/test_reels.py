@@ -415,6 +415,35 @@ def test_sound_is_never_left_out():
     assert [one["format_id"] for one in videos._choose(playlist, 720)] == ["file"]
 
 
+def test_pictures_and_sound_of_two_files_come_together(tmp_path, monkeypatch):
+    import yt_dlp
+
+    film(tmp_path / "p.mp4", seconds=1, width=64, height=48, has_sound=False)
+    film(tmp_path / "s.mp4", seconds=1, width=64, height=48)
+    files = {"137": (tmp_path / "p.mp4").read_bytes(), "140": (tmp_path / "s.mp4").read_bytes()}
+    with fake_server(files, {}) as (url, log):
+        formats = [
+            rendition(None, vcodec="none", acodec="mp4a", name="140"),
+            rendition(48, name="137"),
+        ]
+        for one in formats:
+            one |= {"url": f"{url}/{one['format_id']}", "ext": "mp4", "protocol": "http"}
+        page = {"id": "x", "title": "x", "extractor": "youtube", "formats": formats}
+        monkeypatch.setattr(
+            yt_dlp.YoutubeDL,
+            "extract_info",
+            lambda self, *_, download: self.process_ie_result(page, download),
+        )
+
+        found = videos.fetch(f"{url}/watch", tmp_path / "x", 48, Breaker())
+        again = videos.fetch(f"{url}/watch", tmp_path / "x", 48, Breaker())
+
+    assert found == again
+    assert len(log) == 2
+    assert found.format == "137+140"
+    assert (found.picture.read_bytes(), found.sound.read_bytes()) == (files["137"], files["140"])
+
+
 def test_terms_must_be_accepted(tmp_path):
     config = load_config(DownloadConfig, "download", ROOT / "params.yaml")
 
