@@ -1,5 +1,6 @@
 """Path or bytes of a video → an open container and its video stream, within safe limits."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -50,6 +51,7 @@ def open_media(media: Video, formats: str) -> Iterator[Any]:
 
     Raises:
         MediaError: it cannot be opened, or reading it fails inside the `with` block.
+        OSError: the disk is full, if the block writes another file.
     """
     name = name_of(media)
     if isinstance(media, bytes):
@@ -75,6 +77,8 @@ def open_media(media: Video, formats: str) -> Iterator[Any]:
         with container:
             yield container
     except av.FFmpegError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of what is written inside the block
+            raise OSError(error.errno, "disk full; make room, the same command goes on") from None
         raise MediaError(f"{name}: damaged ({error.strerror}); fetch it again") from None
 
 

@@ -399,3 +399,75 @@ def test_archives_within_archives_within_archives_are_not_followed(tmp_path):
     names = [member.name.as_posix() for member in members(tmp_path / "M003.tar")]
 
     assert names == ["a/b.tar"]
+
+
+def test_videos_where_the_stage_works_are_not_touched(tmp_path, material):
+    raw = tmp_path / "raw" / "mead"
+    for path in (raw, raw / "MEAD"):
+        actor_folder(path, "M005", material)
+        before = sorted(raw.rglob("*"))
+
+        with pytest.raises(DownloadError, match="move it elsewhere"):
+            download(config_of(path=str(path)), "mead", raw)
+
+        assert sorted(raw.rglob("*")) == before
+
+
+def test_files_beside_an_archive_do_not_hide_it(local, tmp_path):
+    for name in ("M003.txt", "M003.zip", "W099.zip"):
+        (local / name).touch()
+    raw = tmp_path / "raw" / "mead"
+
+    download(config_of(path=str(local)), "mead", raw)
+
+    assert {row["person"] for row in rows_by_clip(raw).values()} == {"M003", "M005", "W017"}
+
+
+def test_archive_that_is_gone_can_be_had_elsewhere(tmp_path, material):
+    pytest.importorskip("gdown", reason="gdown is not installed: make setup")
+    raw, archive = tmp_path / "raw" / "mead", actor_tar(tmp_path, "M009", material)
+    with fake_server({"new.tar": archive.read_bytes()}, {"old.tar": 404}) as (url, _):
+        seen = []
+        for name in ("old.tar", "new.tar"):
+            download(config_of(drive={"M009": name}, url=f"{url}/{{id}}"), "mead", raw)
+            seen.append({row["status"] for row in rows_by_clip(raw).values()})
+
+    assert seen == [{"gone"}, {"ok"}]
+
+
+def test_archive_that_was_replaced_is_read_again(local, tmp_path, material):
+    raw = tmp_path / "raw" / "mead"
+    download(config_of(path=str(local)), "mead", raw)
+    actor_tar(local, "M003", material, views=("down",))
+
+    download(config_of(path=str(local)), "mead", raw)
+
+    assert rows_by_clip(raw)["M003"]["reason"] == "no view front, only down"
+
+
+def test_full_disk_ends_the_run_and_condemns_no_take(tmp_path, material):
+    pytest.importorskip("gdown", reason="gdown is not installed: make setup")
+    content = actor_tar(tmp_path, "M009", material).read_bytes()
+    raw = tmp_path / "raw" / "mead"
+    part = raw / "M009" / "angry" / "level_1" / ".001.mp4.part"
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")
+    with fake_server({"M009.tar": content}, {}) as (url, log):
+        config = config_of(drive={"M009": "M009.tar"}, url=f"{url}/{{id}}")
+        with pytest.raises(OSError, match="disk full"):
+            download(config, "mead", raw)
+        before = len(log)
+
+        download(config, "mead", raw)
+
+    assert len(log) == before  # the archive was kept
+    assert {row["status"] for row in rows_by_clip(raw).values()} == {"ok"}
+
+
+def test_offline_asks_nobody_for_a_folder_of_drive(tmp_path, monkeypatch):
+    gdown = pytest.importorskip("gdown", reason="gdown is not installed: make setup")
+    monkeypatch.setattr(gdown, "download_folder", None)
+    monkeypatch.setenv("FIXTALK_OFFLINE", "1")
+
+    with pytest.raises(DownloadError, match="FIXTALK_OFFLINE is set"):
+        download(config_of(folders=("abc",)), "mead", tmp_path / "raw" / "mead")

@@ -42,9 +42,14 @@ class _Work(NamedTuple):
     ledger: Ledger
 
     @property
+    def address(self) -> str:
+        """What the ledger calls it: another one of the same actor has a state of its own."""
+        return str(self.archive.path or self.archive.url)
+
+    @property
     def name(self) -> str:
         """Of temporary files: those of another address never go into this one's clips."""
-        digest = sha256(str(self.archive.path or self.archive.url).encode()).hexdigest()
+        digest = sha256(self.address.encode()).hexdigest()
         return f"{self.archive.actor}-{digest[:8]}"
 
     @property
@@ -57,8 +62,10 @@ class _Work(NamedTuple):
 
     @property
     def plan(self) -> list[Any]:
-        """What decides the clips."""
-        return [str(self.archive.path or self.archive.url), self.archive.view]
+        """What decides the clips: a user's archive may be replaced by a better one."""
+        local = self.archive.path and self.archive.path.stat()
+        changed = [local.st_size, local.st_mtime_ns] if local else []
+        return [self.address, self.archive.view, *changed]
 
     def rows(self) -> list[dict[str, Any]] | None:
         """Rows of all takes, once all are made."""
@@ -70,7 +77,7 @@ class _Work(NamedTuple):
 
     def failure(self) -> dict[str, Any]:
         """Row that stands for all takes of an archive that could not be read."""
-        state, reason = self.ledger.state(self.archive.actor)
+        state, reason = self.ledger.state(self.address)
         return row_of_actor(self.archive.actor, self.archive.view, []) | {
             "status": state.value,
             "reason": reason or "not tried yet",
@@ -95,7 +102,7 @@ def rows_of_archives(archives: list[Archive], raw: Path) -> list[dict[str, Any]]
     with only_one(fetched), closing(Ledger(path)) as ledger:
         work = [_Work(one, fetched, raw, ledger) for one in archives]
         waiting = [one for one in work if one.rows() is None]
-        jobs = [Job(one.archive.actor, partial(_unpack, one)) for one in waiting]
+        jobs = [Job(one.address, partial(_unpack, one)) for one in waiting]
         _clear_strangers(fetched, {one.name for one in waiting})
         harvest(jobs, ledger, {State.TODO, State.BLOCKED})
         return [row for one in work for row in one.rows() or [one.failure()]]
@@ -166,7 +173,7 @@ def _make(work: _Work, take: Take) -> dict[str, Any]:
     video, sound = (work.staging / f"{take.clip}.{kind}" for kind in ("mp4", "m4a"))
     target = work.raw / f"{take.clip}.mp4"
     row = row_of_take(take, f"{take.clip}.mp4") | {
-        "source": str(work.archive.path or work.archive.url),
+        "source": work.address,
         "tool": f"gdown {version('gdown')}" if work.archive.url else None,
     }
     try:

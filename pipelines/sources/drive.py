@@ -97,6 +97,8 @@ def list_drive_folder(folder: str) -> dict[str, str]:
     from gdown.exceptions import DownloadError
     from requests import RequestException
 
+    if is_offline():
+        raise FetchError(State.TODO, f"{folder} cannot be listed: FIXTALK_OFFLINE is set")
     try:
         found = download_folder(id=folder, skip_download=True, quiet=True, use_cookies=False)
     except (DownloadError, RequestException) as error:

@@ -43,8 +43,17 @@ def fetch_mead(config: MeadConfig, raw: Path) -> Collected:
     here = Path(config.path).expanduser().resolve() if config.path else None
     if here and not here.is_dir():
         raise DownloadError(f"download.mead.path: {here} is not a folder")
-    local = {path.stem: path for path in sorted(here.iterdir())} if here else {}
-    folders = {name: path for name, path in local.items() if ACTOR.fullmatch(name)}
+    if here and here.is_relative_to(raw.resolve()):
+        raise DownloadError(
+            f"download.mead.path: {here} lies in {raw}, where this stage deletes what it has not "
+            "made; move it elsewhere"
+        )
+    local = sorted(here.iterdir()) if here else []
+    folders = {
+        path.stem: path
+        for path in local  # a list or a digest may lie beside an archive
+        if ACTOR.fullmatch(path.stem) and (path.is_dir() or path.suffix == ".tar")
+    }
     remote = {name: id_ for name, id_ in _remote(config).items() if name not in folders}
     if not folders and not remote:
         raise DownloadError(
@@ -60,7 +69,7 @@ def fetch_mead(config: MeadConfig, raw: Path) -> Collected:
         for actor, path in folders.items()
         if path.suffix == ".tar"
     ] + [
-        Archive(actor, None, config.url.format(id=id_), config.sha256.get(actor), config.view)
+        Archive(actor, None, config.url.replace("{id}", id_), config.sha256.get(actor), config.view)
         for actor, id_ in remote.items()
     ]
     rows += rows_of_archives(archives, raw)

@@ -12,9 +12,9 @@ EMOTIONS = (
     "angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised",
 )  # fmt: skip
 ACTOR = re.compile(r"[MW]\d{3}")
-TAKE = rf"(?P<emotion>{'|'.join(EMOTIONS)})/level_(?P<level>[1-3])/(?P<number>\d{{3}})"
-VIDEO = re.compile(rf"(?:^|/)video/(?P<view>\w+)/{TAKE}\.mp4$")
-SOUND = re.compile(rf"(?:^|/)audio/{TAKE}\.m4a$")
+TAKE = rf"(?P<emotion>{'|'.join(EMOTIONS)})/level_(?P<level>[1-3])/(?P<number>[0-9]{{3}})"
+VIDEO = re.compile(rf"(?:^|/)video/(?P<view>\w+)/{TAKE}\.mp4\Z")
+SOUND = re.compile(rf"(?:^|/)audio/{TAKE}\.m4a\Z")
 
 
 class Take(NamedTuple):
