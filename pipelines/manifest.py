@@ -32,7 +32,7 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise ManifestError(f"{path}: not found; run the download stage first")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").split("\n")  # reasons may hold other line ends
     entries = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not entries:
         raise ManifestError(f"{path}: lists no video; run the download stage again")

@@ -6,12 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.manifest import split_hash
+from pipelines.manifest import manifest_row, read_manifest, split_hash, write_manifest
 from pipelines.sources.collected import DownloadError
-from pipelines.sources.hdtf import HdtfConfig, fetch_hdtf, list_hdtf, source_of
+from pipelines.sources.hdtf import (
+    CROPS,
+    HEIGHTS,
+    RANGES,
+    SUBSETS,
+    URLS,
+    HdtfConfig,
+    _local,
+    fetch_hdtf,
+    list_hdtf,
+    source_of,
+)
 from pipelines.sources.splits import hold_out, people_of, published
 from pipelines.sources.vfhq import VfhqConfig, list_vfhq, split_of
 from tests.conftest import shared
+from tests.fake_server import fake_server
 
 # Lines as published; the second file begins with a byte order mark, lines end with spaces.
 HDTF = {
@@ -236,3 +248,97 @@ def test_split_hash_stands_for_who_is_where():
     assert split_hash(rows) == split_hash([row | {"sha256": "x"} for row in rows])
     assert split_hash(rows) != split_hash([*rows[:5], rows[5] | {"split": "test"}])
     assert split_hash(rows) != split_hash(rows[:5])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Clip+abcdefghijk+P0+C0+F10-11.txt", "Clip+abcdefghijk+P0+C0+F1-500.txt"],
+)
+def test_no_frame_and_endless_box_are_left_out(tmp_path, name):
+    (tmp_path / name).write_text(entry(crop="0 0 inf inf" if "500" in name else "1 2 3 4"))
+    (tmp_path / "Clip+goodgoodgoo+P0+C0+F1-500.txt").write_text(entry())
+
+    reels, left_out = list_vfhq(vfhq_config(tmp_path, min_seconds=0.0))
+
+    assert [reel.source for reel in reels] == ["goodgoodgoo"]
+    assert list(left_out) == [name.removesuffix(".txt")]
+
+
+def test_clip_that_is_listed_twice_is_told_before_anything_is_fetched(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "Clip+abcdefghijk+P0+C0+F1-500.txt").write_text(entry())
+
+    with pytest.raises(DownloadError, match=r"F1-500\.txt twice"):
+        list_vfhq(vfhq_config(tmp_path))
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True])
+def test_zip_that_cannot_be_read_is_told(tmp_path, is_encrypted):
+    path = tmp_path / "meta_info.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Clip+abcdefghijk+P0+C0+F1-500.txt", entry() * 5)
+    content = bytearray(path.read_bytes())
+    if is_encrypted:
+        content[6] |= 1
+        content[content.index(b"PK\1\2") + 8] |= 1
+    else:
+        content[70:110] = bytes(40)
+    path.write_bytes(content)
+
+    with pytest.raises(DownloadError, match=r"meta_info\.zip: Clip"):
+        list_vfhq(vfhq_config(path))
+
+
+def test_address_of_vfhq_is_no_format_string(tmp_path):
+    (tmp_path / "Clip+abcdefghijk+P0+C0+F1-500.txt").write_text(entry())
+
+    reels, _ = list_vfhq(vfhq_config(tmp_path, url="http://x/{id}{y}{id.__class__}"))
+
+    assert reels[0].url == "http://x/abcdefghijk{y}{id.__class__}"
+
+
+@pytest.mark.parametrize(("kind", "line"), [("resolution", "720"), ("crop_wh", "483 390 0 390")])
+def test_digits_of_other_scripts_are_no_crash(hdtf, kind, line):
+    name = "Radio10.mp4" if kind == "resolution" else "Radio10_0.mp4"
+    (hdtf / f"RD_{kind}.txt").write_text(f"{name} {line.replace('0', '²')}\n", encoding="utf-8")
+
+    reels, _, _ = list_hdtf(hdtf)
+
+    (radio,) = (cut for reel in reels for cut in reel.cuts if cut.clip == "RD_Radio10_000")
+    assert radio.box is None
+
+
+def test_list_of_another_encoding_is_told(hdtf):
+    (hdtf / "RD_video_url.txt").write_bytes("Radió1 https://youtu.be/x".encode("latin-1"))
+
+    with pytest.raises(DownloadError, match=r"RD_video_url\.txt: not UTF-8"):
+        list_hdtf(hdtf)
+
+
+def test_lists_of_an_address_are_not_taken_for_those_of_another(hdtf, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    files = {f"{s}_{k}.txt": b"" for s in SUBSETS for k in (URLS, RANGES, CROPS, HEIGHTS)}
+    files |= {path.name: path.read_bytes() for path in hdtf.iterdir()}
+    copies = tmp_path / "copies"
+    pages = dict.fromkeys(files, b"<!DOCTYPE html><html>")
+    with fake_server(pages, {}) as (url, _), pytest.raises(DownloadError, match="a web page"):
+        _local(url, copies)
+    with (
+        fake_server(files, {"RD_crop_wh.txt": "truncated"}) as (url, _),
+        pytest.raises(DownloadError, match=r"RD_crop_wh\.txt: IncompleteRead"),
+    ):
+        _local(url, copies)
+    with fake_server(files, {}) as (url, log):
+        assert len(list_hdtf(_local(url, copies))[0]) == 8
+        before = len(log)
+        assert len(list_hdtf(_local(url, copies))[0]) == 8
+
+    assert len(log) == before  # once fetched, the copies are used
+
+
+def test_manifest_with_other_line_ends_in_a_reason(tmp_path):
+    row = manifest_row(clip="a", video="a", person="p", split="test", status="gone")
+    write_manifest(tmp_path / "manifest.jsonl", [row | {"reason": "x\u2028y\x85z"}])
+
+    assert read_manifest(tmp_path / "manifest.jsonl")[0]["reason"] == "x\u2028y\x85z"

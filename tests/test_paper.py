@@ -72,4 +72,5 @@ def test_it_adds_no_key_keeps_comments_and_can_be_repeated(params, tmp_path):
     assert keys(after) == keys(before)
     assert "# Catmull-Clark subdivisions" in params.read_text()
     assert again.read_text() == params.read_text()
-    assert not set(keys(after)) & {".size", ".nfiles"}
+    # DVC leaves these out of its hash
+    assert not [key for key in keys(after) if key.endswith((".size", ".nfiles"))]

@@ -3,9 +3,10 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
-from urllib.error import URLError
 from urllib.parse import parse_qs, urlparse
 from urllib.request import urlopen
 
@@ -129,7 +130,7 @@ def _clips_of(folder: Path, subset: str, left_out: dict[str, str]) -> Iterator[A
             left_out[f"{subset}_{name}"] = f"{lacks} in the lists of {subset}"
             continue
         told = heights.get(name, [""])[0]
-        height = int(told) if told.isdigit() and int(told) else None
+        height = int(told) if re.fullmatch("[0-9]{1,5}", told) and int(told) else None
         for index, span in enumerate(times):
             clip, seconds = f"{subset}_{name}_{index:03d}", _seconds(span)
             if seconds is None:
@@ -160,7 +161,7 @@ def _seconds(span: str) -> tuple[float, float] | None:
 
 def _box(words: list[str]) -> Box | None:
     """Published as x, width, y, height."""
-    if len(words) != 4 or not all(word.isdigit() for word in words):
+    if len(words) != 4 or not all(re.fullmatch("[0-9]{1,5}", word) for word in words):
         return None
     x, width, y, height = map(float, words)
     return (x, y, x + width, y + height) if min(width, height) > 0 else None
@@ -177,7 +178,10 @@ def _table(folder: Path, subset: str, name: str) -> dict[str, list[str]]:
         raise DownloadError(
             f"{path}: not found; download.hdtf.metadata must hold HDTF's text files"
         )
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DownloadError(f"{path}: not UTF-8 ({error}); get it again") from None
     words = [line.split() for line in lines if line.strip()]
     return {first.removesuffix(".mp4"): rest for first, *rest in words if rest}
 
@@ -186,8 +190,9 @@ def _local(metadata: str, copies: Path) -> Path:
     """The folder of the text files, after copying them from an address."""
     if "://" not in metadata:
         return Path(metadata).expanduser()
-    if not re.match(r"https://|http://127\.0\.0\.1", metadata):
+    if not re.match(r"https://|http://127\.0\.0\.1[:/]", metadata):
         raise DownloadError(f"download.hdtf.metadata: {metadata} is not an https address")
+    copies /= sha256(metadata.encode()).hexdigest()[:16]  # of another address: other lists
     copies.mkdir(parents=True, exist_ok=True)
     for subset in SUBSETS:
         for name in (URLS, RANGES, CROPS, HEIGHTS):
@@ -197,9 +202,12 @@ def _local(metadata: str, copies: Path) -> Path:
             address = f"{metadata.rstrip('/')}/{path.name}"
             try:
                 with urlopen(address, timeout=TIMEOUT) as answer:
-                    write_text(path, answer.read().decode("utf-8"))
-            except (URLError, UnicodeDecodeError) as error:
+                    text = answer.read().decode("utf-8")
+            except (OSError, HTTPException, UnicodeDecodeError) as error:
                 raise DownloadError(
                     f"{address}: {error}; or clone HDTF and name its folder"
                 ) from None
+            if text.lstrip().startswith("<"):
+                raise DownloadError(f"{address}: a web page, not a list; name the raw files")
+            write_text(path, text)
     return copies

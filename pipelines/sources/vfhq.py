@@ -1,7 +1,9 @@
 """VFHQ's meta_info → source videos with their clips: one text file a clip, its name the address."""
 
+import math
 import re
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from hashlib import sha256
@@ -55,8 +57,11 @@ def list_vfhq(config: VfhqConfig) -> tuple[list[Reel], dict[str, str]]:
     All clips of a source video are in one split, drawn from its id: VFHQ's own test list has not
     been published with it.
     """
-    cuts, left_out = defaultdict(list), {}
+    cuts, left_out, seen = defaultdict(list), {}, set()
     for name, text in _texts(config.metadata):
+        if name in seen:
+            raise DownloadError(f"{config.metadata}: holds {name}.txt twice; delete one of the two")
+        seen.add(name)
         match, entry = NAME.fullmatch(name), _entry(text)
         if match is None or entry is None:
             left_out[name] = (
@@ -65,7 +70,7 @@ def list_vfhq(config: VfhqConfig) -> tuple[list[Reel], dict[str, str]]:
             continue
         first, last = int(match["first"]) + 1, int(match["last"]) - 1  # those around are not used
         seconds = (last + 1 - first) / entry.fps
-        if seconds < config.min_seconds:
+        if seconds <= 0 or seconds < config.min_seconds:
             left_out[name] = f"{seconds:.2f} s, min_seconds is {config.min_seconds}"
             continue
         start, stop = first / entry.fps, (last + 1) / entry.fps
@@ -78,7 +83,12 @@ def list_vfhq(config: VfhqConfig) -> tuple[list[Reel], dict[str, str]]:
             f"{config.metadata}: no clip among {len(left_out)} text files: {list(left_out)[:3]}"
         )
     reels = [
-        Reel(video, config.url.format(id=video), max(cut.box_pixels[1] for cut in clips), (*clips,))
+        Reel(
+            video,
+            config.url.replace("{id}", video),
+            max(cut.box_pixels[1] for cut in clips),
+            (*clips,),
+        )
         for video, clips in sorted(cuts.items())
     ]
     return reels, left_out
@@ -108,8 +118,12 @@ def _texts(metadata: str | None) -> Iterator[tuple[str, str]]:
         for member in sorted(archive.infolist(), key=lambda one: one.filename):
             name = Path(member.filename)
             if name.suffix == ".txt" and name.name.startswith("Clip+"):
-                with archive.open(member) as file:
-                    yield name.stem, file.read(MOST_BYTES).decode("utf-8-sig", errors="replace")
+                try:
+                    with archive.open(member) as file:
+                        content = file.read(MOST_BYTES)
+                except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+                    raise DownloadError(f"{path}: {member.filename}: {error}") from None
+                yield name.stem, content.decode("utf-8-sig", errors="replace")
 
 
 def _entry(text: str) -> Entry | None:
@@ -122,8 +136,8 @@ def _entry(text: str) -> Entry | None:
         entry = Entry(width, height, float(fps[-1]), (x0, y0, x1, y1))
     except (KeyError, ValueError):
         return None
-    is_sound = min(width, height) > 0 and 1 <= entry.fps <= 240 and x0 < x1 and y0 < y1
-    return entry if is_sound else None
+    is_box = x0 < x1 and y0 < y1 and all(map(math.isfinite, entry.box))
+    return entry if is_box and min(width, height) > 0 and 1 <= entry.fps <= 240 else None
 
 
 def _line(lines: list[list[str]], word: str) -> list[str]:
