@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from fixtalk.media import probe
+from fixtalk.media import MediaError, probe
 from pipelines.config import load_config
 from pipelines.download import DownloadConfig, DownloadError, download
 from pipelines.manifest import read_manifest
-from pipelines.sources import breaker, videos
+from pipelines.sources import breaker, reels, videos
 from pipelines.sources.breaker import BlockedError, Breaker
 from pipelines.sources.harvest import num_workers
 from pipelines.sources.hdtf import HdtfConfig
@@ -367,6 +367,9 @@ def test_real_clip_by_lists_from_an_address(real_clips, tmp_path):
         ("unable to download video data: HTTP Error 403: Forbidden", "blocked", True),
         ("Requested format is not available. Use --list-formats", "format-missing", False),
         ("Failed to extract any player response", "blocked", True),
+        ("Unable to download webpage: HTTP Error 503: Service Unavailable", "blocked", True),
+        ("[Errno 11] Resource temporarily unavailable", "blocked", True),
+        ("The TLS connection was non-properly terminated", "blocked", True),
     ],
 )
 def test_messages_mean_states(message, state, refuses_all):
@@ -482,3 +485,84 @@ def test_number_of_workers(monkeypatch, text):
 
     with pytest.raises(ValueError, match="FIXTALK_DOWNLOADS"):
         num_workers()
+
+
+def test_lost_clip_that_cannot_be_had_again_is_not_ok(files, tmp_path, monkeypatch):
+    write_lists(tmp_path / "lists", ["good_______"])
+    raw = tmp_path / "raw" / "vfhq"
+    with fake_server(files, {}) as (url, _):
+        download(config_of(tmp_path / "lists", url), "vfhq", raw)
+        next(raw.glob("*P0*.mp4")).unlink()
+        monkeypatch.setenv("FIXTALK_OFFLINE", "1")
+
+        download(config_of(tmp_path / "lists", url), "vfhq", raw)
+
+    rows = read_manifest(raw / "manifest.jsonl")
+    assert [row["status"] for row in rows] == ["todo", "ok"]
+
+
+def test_few_videos_that_are_always_refused_do_not_stop_every_run(files, tmp_path):
+    ids = [f"video{number:06d}" for number in range(5)]
+    write_lists(tmp_path / "lists", ids)
+    raw = tmp_path / "raw" / "vfhq"
+    content = dict.fromkeys(ids, files["good_______"])
+    with fake_server(content, dict.fromkeys(ids[::2], 403)) as (url, _):
+        for _ in range(2):
+            download(config_of(tmp_path / "lists", url, 0.4), "vfhq", raw)
+
+    states = states_of(read_manifest(raw / "manifest.jsonl"))
+    assert [states[video] for video in ids] == ["blocked", "ok", "blocked", "ok", "blocked"]
+
+
+def test_full_disk_is_not_taken_for_a_damaged_video(files, tmp_path):
+    write_lists(tmp_path / "lists", ["good_______"])
+    raw = tmp_path / "raw" / "vfhq"
+    raw.mkdir(parents=True)
+    (raw / ".Clip+good_______+P1+C0+F49-90.mp4.part").symlink_to("/dev/full")
+    with fake_server(files, {}) as (url, log):
+        with pytest.raises(OSError, match="disk full"):
+            download(config_of(tmp_path / "lists", url), "vfhq", raw)
+        before = len(log)
+
+        download(config_of(tmp_path / "lists", url), "vfhq", raw)
+
+    assert len(log) == before  # the video was kept
+    assert states_of(read_manifest(raw / "manifest.jsonl")) == {"good_______": "ok"}
+
+
+def test_clips_beside_a_damaged_part_are_cut(files, tmp_path, monkeypatch):
+    def damaged_first(wanted, *rest):
+        if "+P0+" in wanted.clip:
+            raise MediaError("a damaged part")
+        return made(wanted, *rest)
+
+    made = reels._made
+    monkeypatch.setattr(reels, "_made", damaged_first)
+    write_lists(tmp_path / "lists", ["good_______"])
+    raw = tmp_path / "raw" / "vfhq"
+    with fake_server(files, {}) as (url, _):
+        download(config_of(tmp_path / "lists", url), "vfhq", raw)
+
+    rows = read_manifest(raw / "manifest.jsonl")
+    assert [(row["status"], row["reason"]) for row in rows] == [
+        ("corrupt", "a damaged part"),
+        ("ok", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession secret\n",
+        "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\tsecret\tsession\tx\n",
+        '[{"name": "session", "value": "secret"}]',
+    ],
+)
+def test_wrong_cookies_are_told_and_not_printed(tmp_path, monkeypatch, capfd, text):
+    (tmp_path / "cookies.txt").write_text(text)
+    monkeypatch.setenv("FIXTALK_COOKIES", str(tmp_path / "cookies.txt"))
+
+    with pytest.raises(DownloadError, match="FIXTALK_COOKIES: line") as error:
+        videos.fetch("http://127.0.0.1:9/x", tmp_path / "x", 120, Breaker())
+
+    assert "secret" not in str(error.value) + "".join(capfd.readouterr())

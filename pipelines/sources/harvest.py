@@ -49,14 +49,17 @@ def harvest(jobs: Sequence[Job], ledger: Ledger, again: Collection[State] = AGAI
         again: states of sources that are tried three times in one run.
 
     Raises:
-        BlockedError: the server refused too often in a row; the same command goes on later.
+        BlockedError: the server refused too often in a row; the same command goes on later. Not
+            when only what had been refused before is refused again: coverage decides on that.
     """
     breaker = Breaker()
     waiting = [job for job in jobs if ledger.state(job.source)[0] != State.GONE]
-    for _ in range(1 if is_offline() else ROUNDS):
+    for number in range(1 if is_offline() else ROUNDS):
         if not waiting:
             return
         _one_round(waiting, ledger, breaker)
+        if breaker.reason and number:
+            return
         if breaker.reason:
             raise BlockedError(_explain(breaker.reason, jobs, ledger))
         waiting = [job for job in waiting if ledger.state(job.source)[0] in again]

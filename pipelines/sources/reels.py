@@ -72,7 +72,7 @@ def collect_reels(reels: Sequence[Reel], raw: Path, licence: str) -> list[dict[s
         for home in fetched.glob("v_*"):
             if home not in waiting or not any(home.iterdir()):
                 shutil.rmtree(home)  # a killed run may have left a video that nobody needs
-        rows = [_row(reel, cut, ledger, licence) for reel in reels for cut in reel.cuts]
+        rows = [_row(reel, cut, raw, ledger, licence) for reel in reels for cut in reel.cuts]
     keep_only(rows, raw)
     return rows
 
@@ -94,12 +94,14 @@ def _plan(reel: Reel, cut: Cut) -> list[Any]:
 
 def _pending(reel: Reel, raw: Path, ledger: Ledger) -> list[Cut]:
     """Clips of a source that are neither made nor known to be unusable."""
-    rows = {cut: ledger.row(cut.clip, _plan(reel, cut)) for cut in reel.cuts}
-    return [
-        cut
-        for cut, row in rows.items()
-        if row is None or (row["status"] == "ok" and not (raw / row["video"]).is_file())
-    ]
+    return [cut for cut in reel.cuts if _done(reel, cut, raw, ledger) is None]
+
+
+def _done(reel: Reel, cut: Cut, raw: Path, ledger: Ledger) -> dict[str, Any] | None:
+    """Row of a clip whose file is there, or of one that is unusable."""
+    row = ledger.row(cut.clip, _plan(reel, cut))
+    is_lost = row and row["status"] == "ok" and not (raw / row["video"]).is_file()
+    return None if is_lost else row
 
 
 def _make_clips(
@@ -110,7 +112,7 @@ def _make_clips(
     Raises:
         FetchError: it cannot be had, or what came is damaged.
     """
-    found = fetch(reel.url, home, reel.height, breaker)
+    found, damages = fetch(reel.url, home, reel.height, breaker), []
     try:
         pixels = picture_size(found.picture)
         for wanted in _pending(reel, raw, ledger):
@@ -118,14 +120,18 @@ def _make_clips(
                 "format": f"{found.format} {pixels[0]}x{pixels[1]}",
                 "tool": found.tool,
             }
-            row |= _made(wanted, found, pixels, raw / row["video"])
-            ledger.add(wanted.clip, _plan(reel, wanted), row)
+            try:
+                row |= _made(wanted, found, pixels, raw / row["video"])
+                ledger.add(wanted.clip, _plan(reel, wanted), row)
+            except MediaError as error:
+                damages.append(error)  # the other clips may lie in sound parts
             if breaker.reason:
                 raise FetchError(State.TODO, breaker.reason)
     except MediaError as error:
-        shutil.rmtree(home)
-        raise FetchError(State.CORRUPT, str(error)) from None
+        damages.append(error)
     shutil.rmtree(home)
+    if damages:
+        raise FetchError(State.CORRUPT, str(damages[0]))
 
 
 def _made(wanted: Cut, found: Fetched, pixels: tuple[int, int], clip: Path) -> dict[str, Any]:
@@ -178,9 +184,9 @@ def _facts(reel: Reel, cut: Cut, licence: str) -> dict[str, Any]:
     )
 
 
-def _row(reel: Reel, cut: Cut, ledger: Ledger, licence: str) -> dict[str, Any]:
+def _row(reel: Reel, cut: Cut, raw: Path, ledger: Ledger, licence: str) -> dict[str, Any]:
     """Row of the manifest: of a finished clip, or with the state of its source."""
-    row = ledger.row(cut.clip, _plan(reel, cut))
+    row = _done(reel, cut, raw, ledger)
     if row:
         return row | {"person": cut.person, "split": cut.split}
     state, reason = ledger.state(reel.source)

@@ -19,6 +19,8 @@ from pipelines.sources.ledger import FetchError, State
 
 RECORD = "fetched.json"  # written last: whoever finds it finds everything
 PAUSE = 1.0  # seconds between requests, and at least between downloads
+COOKIES_BEGIN = r"#( Netscape)? HTTP Cookie File"
+COOKIE = r"([^\t]*\t){4}([0-9]+(\.[0-9]+)?)?\t[^\t]*\t[^\t]*"
 PLAYERS = ("deno", "node")  # run the program behind which YouTube hides its addresses
 TIMEOUT = 30.0  # seconds of silence
 LOWEST_SHARE = 0.5  # of the reference height; below, a clip would be mostly invented pixels
@@ -26,7 +28,12 @@ LOWEST_SHARE = 0.5  # of the reference height; below, a clip would be mostly inv
 # What yt-dlp says, first match counts: state and whether all other videos may be refused too.
 MEANINGS: tuple[tuple[str, State, bool], ...] = (
     (r"private video|members-only|join this channel", State.GONE, False),  # "sign in if you …"
-    (r"HTTP Error (429|403)|not a bot|rate.?limit|try again later|captcha", State.BLOCKED, True),
+    (
+        r"HTTP Error (403|408|429|5\d\d)|temporar|timed out|connection|"  # "503: … Unavailable"
+        r"not a bot|rate.?limit|try again later|captcha",
+        State.BLOCKED,
+        True,
+    ),
     (r"sign in|log.?in required|confirm your age|age.restricted", State.BLOCKED, False),
     (r"format is not available|no video formats|unsupported url|drm", State.FORMAT_MISSING, False),
     (
@@ -150,13 +157,23 @@ def _cookies() -> io.StringIO | None:
 
     Raises:
         FileNotFoundError: FIXTALK_COOKIES names no file.
+        DownloadError: a line of it is no cookie; yt-dlp would print that line.
     """
     name = os.environ.get("FIXTALK_COOKIES")
     if not name:
         return None
     if not Path(name).is_file():
         raise FileNotFoundError("FIXTALK_COOKIES names no file: export the browser's cookies to it")
-    return io.StringIO(Path(name).read_text(encoding="utf-8"))
+    text = Path(name).read_text(encoding="utf-8-sig", errors="replace")
+    lines = ["", *text.splitlines()] if re.match(COOKIES_BEGIN, text) else ["", "no first line"]
+    for number, line in enumerate(lines):
+        is_comment = not line.strip() or (line[0] == "#" and not line.startswith("#HttpOnly_"))
+        if not is_comment and not re.fullmatch(COOKIE, line):
+            raise DownloadError(
+                f"FIXTALK_COOKIES: line {number} is not of Netscape's form ('# Netscape HTTP "
+                "Cookie File', then 7 words a line with tabs between); export the cookies again"
+            )
+    return io.StringIO("\n".join(lines[1:]) + "\n")
 
 
 def _explained(url: str, message: str) -> FetchError:
