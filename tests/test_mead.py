@@ -17,6 +17,7 @@ import pytest
 from fixtalk.media import probe, read_audio
 from pipelines.config import load_config
 from pipelines.download import DownloadConfig, DownloadError, download
+from pipelines.files import only_one
 from pipelines.manifest import read_manifest
 from pipelines.sources import archives, breaker
 from pipelines.sources.archives import ArchiveError, members, save
@@ -471,3 +472,34 @@ def test_offline_asks_nobody_for_a_folder_of_drive(tmp_path, monkeypatch):
 
     with pytest.raises(DownloadError, match="FIXTALK_OFFLINE is set"):
         download(config_of(folders=("abc",)), "mead", tmp_path / "raw" / "mead")
+
+
+def test_lost_take_costs_no_other_take(tmp_path, material, monkeypatch):
+    pytest.importorskip("gdown", reason="gdown is not installed: make setup")
+    raw, archive = tmp_path / "raw" / "mead", actor_tar(tmp_path, "M009", material)
+    with fake_server({"M009.tar": archive.read_bytes()}, {}) as (url, _):
+        config = config_of(drive={"M009": "M009.tar"}, url=f"{url}/{{id}}")
+        download(config, "mead", raw)
+        (raw / "M009" / f"{TAKES[0]}.mp4").unlink()
+        monkeypatch.setenv("FIXTALK_OFFLINE", "1")
+
+        download(config, "mead", raw)
+
+    rows = rows_by_clip(raw)
+    assert {clip: row["status"] for clip, row in rows.items()} == {
+        f"M009/{TAKES[0]}": "todo",
+        f"M009/{TAKES[1]}": "ok",
+    }
+    assert (raw / "M009" / f"{TAKES[1]}.mp4").is_file()
+
+
+def test_second_process_is_refused_before_it_writes(local, tmp_path):
+    raw = tmp_path / "raw" / "mead"
+
+    with (
+        only_one(raw.with_name(".mead.fetched")),
+        pytest.raises(BlockingIOError, match="works there"),
+    ):
+        download(config_of(path=str(local)), "mead", raw)
+
+    assert not raw.exists()

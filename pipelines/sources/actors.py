@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fixtalk.container import MediaError
-from pipelines.files import only_one
 from pipelines.sources.archives import ArchiveError, Member, members, save
 from pipelines.sources.breaker import Breaker
 from pipelines.sources.cutting import inspect, join
@@ -73,15 +72,30 @@ class _Work(NamedTuple):
         if entry is None:
             return None
         made = [row for row in entry["rows"] if row["status"] == "ok"]
-        return entry["rows"] if all((self.raw / row["video"]).is_file() for row in made) else None
+        return entry["rows"] if all(map(self.is_there, made)) else None
 
     def failure(self) -> dict[str, Any]:
         """Row that stands for all takes of an archive that could not be read."""
+        return row_of_actor(self.archive.actor, self.archive.view, []) | self.why()
+
+    def remaining(self) -> list[dict[str, Any]]:
+        """Rows of what an earlier run made and is still there; the rest has the archive's state."""
+        entry = self.ledger.row(self.archive.actor, self.plan)
+        if entry is None:
+            return [self.failure()]
+        return [
+            row | self.why() if row["status"] == "ok" and not self.is_there(row) else row
+            for row in entry["rows"]
+        ]
+
+    def is_there(self, row: dict[str, Any]) -> bool:
+        """Whether the file of a take is."""
+        return (self.raw / row["video"]).is_file()
+
+    def why(self) -> dict[str, Any]:
+        """State of the archive, as part of a row."""
         state, reason = self.ledger.state(self.address)
-        return row_of_actor(self.archive.actor, self.archive.view, []) | {
-            "status": state.value,
-            "reason": reason or "not tried yet",
-        }
+        return {"status": state.value, "reason": reason or "not tried yet"}
 
     def clear(self) -> None:
         """Delete what was fetched; a user's own archive stays."""
@@ -90,22 +104,25 @@ class _Work(NamedTuple):
             self.path.unlink(missing_ok=True)
 
 
-def rows_of_archives(archives: list[Archive], raw: Path) -> list[dict[str, Any]]:
+def rows_of_archives(archives: list[Archive], raw: Path, fetched: Path) -> list[dict[str, Any]]:
     """Rows of archives, of which those of Drive are fetched, read and deleted one by one.
+
+    Args:
+        archives: of all actors.
+        raw: where clips go.
+        fetched: where archives lie meanwhile; no other process works there.
 
     Raises:
         BlockedError: Drive refuses everything.
-        BlockingIOError: another process works on this dataset.
     """
-    fetched = raw.with_name(f".{raw.name}.fetched")
     path = raw.with_name(f".{raw.name}.ledger.sqlite")
-    with only_one(fetched), closing(Ledger(path)) as ledger:
+    with closing(Ledger(path)) as ledger:
         work = [_Work(one, fetched, raw, ledger) for one in archives]
         waiting = [one for one in work if one.rows() is None]
         jobs = [Job(one.address, partial(_unpack, one)) for one in waiting]
         _clear_strangers(fetched, {one.name for one in waiting})
         harvest(jobs, ledger, {State.TODO, State.BLOCKED})
-        return [row for one in work for row in one.rows() or [one.failure()]]
+        return [row for one in work for row in one.rows() or one.remaining()]
 
 
 def _clear_strangers(fetched: Path, names: set[str]) -> None:

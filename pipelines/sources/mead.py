@@ -9,6 +9,7 @@ from fixtalk.container import MediaError
 from fixtalk.media import probe
 from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig
+from pipelines.files import only_one
 from pipelines.sources.actors import Archive, rows_of_archives
 from pipelines.sources.collected import Collected, DownloadError, keep_only
 from pipelines.sources.cutting import join
@@ -39,6 +40,7 @@ def fetch_mead(config: MeadConfig, raw: Path) -> Collected:
     Raises:
         DownloadError: no actor is found.
         BlockedError: Drive refuses everything.
+        BlockingIOError: another process works on this dataset.
     """
     here = Path(config.path).expanduser().resolve() if config.path else None
     if here and not here.is_dir():
@@ -60,10 +62,6 @@ def fetch_mead(config: MeadConfig, raw: Path) -> Collected:
             "download.mead: no actor: let `path` name a folder that holds M003, M003.tar and so "
             "on, or give ids of Google Drive in `drive` or `folders` (docs/data.md)"
         )
-    rows = []
-    for actor, path in folders.items():
-        if path.is_dir():
-            rows += _rows_of_folder(actor, path, raw, config.view)
     archives = [
         Archive(actor, path, None, None, config.view)
         for actor, path in folders.items()
@@ -72,8 +70,14 @@ def fetch_mead(config: MeadConfig, raw: Path) -> Collected:
         Archive(actor, None, config.url.replace("{id}", id_), config.sha256.get(actor), config.view)
         for actor, id_ in remote.items()
     ]
-    rows += rows_of_archives(archives, raw)
-    keep_only(rows, raw)
+    fetched = raw.with_name(f".{raw.name}.fetched")
+    with only_one(fetched):
+        rows = []
+        for actor, path in folders.items():
+            if path.is_dir():
+                rows += _rows_of_folder(actor, path, raw, config.view)
+        rows += rows_of_archives(archives, raw, fetched)
+        keep_only(rows, raw)
     return Collected(sorted(rows, key=lambda row: row["clip"]), raw)
 
 

@@ -73,7 +73,7 @@ def collect_reels(reels: Sequence[Reel], raw: Path, licence: str) -> list[dict[s
             if home not in waiting or not any(home.iterdir()):
                 shutil.rmtree(home)  # a killed run may have left a video that nobody needs
         rows = [_row(reel, cut, raw, ledger, licence) for reel in reels for cut in reel.cuts]
-    keep_only(rows, raw)
+        keep_only(rows, raw)
     return rows
 
 
