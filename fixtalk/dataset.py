@@ -1,6 +1,7 @@
 """Parquet shards of clips → rows, their label blobs as arrays; and the schema of the shards."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,20 @@ import numpy as np
 from fixtalk.shapes import Float
 
 Row = dict[str, Any]  # a clip's columns by name
-ARRAYS = {"landmarks": (-1, 68, 2), "arkit": (-1, 52), "pose": (-1, 6)}
+# Labels of every frame as float32: 68 points, eyes-nose-mouth in crop pixels; yaw, pitch, roll in
+# radians, as estimated of the five points and, with a shift, as the dataset gives them.
+ARRAYS = {
+    "landmarks": (-1, 68, 2), "arkit": (-1, 52), "pose": (-1, 6),
+    "points": (-1, 5, 2), "head_pose": (-1, 3), "mouth": (-1,),
+}  # fmt: skip
 
 
 def clip_schema() -> Any:
-    """The pyarrow schema of a shard: one row a clip."""
+    """The pyarrow schema of a shard: one row a clip.
+
+    "pose" is what the dataset knows, "head_pose" what is estimated of "points", for every clip;
+    "mouth" is null without "landmarks". See docs/data.md.
+    """
     import pyarrow as pa
 
     text, number, blob = pa.string(), pa.int32(), pa.large_binary()
@@ -24,6 +34,8 @@ def clip_schema() -> Any:
         ("source_fps", pa.float32()),
         ("landmarks", blob), ("arkit", blob), ("pose", blob), ("identity_seed", pa.int64()),
         ("camera", text), ("face_probability", pa.float32()),
+        ("points", blob), ("head_pose", blob), ("mouth", blob),
+        ("face_pixels", pa.float32()), ("sharpness", pa.float32()), ("speech", pa.float32()),
     ]  # fmt: skip
     return pa.schema(fields)
 
@@ -38,6 +50,8 @@ def read_clips(
 ) -> list[Row]:
     """Rows of all shards in file order, label blobs turned into arrays.
 
+    Columns that an older crop stage did not write are None.
+
     Args:
         clips: folder written by the crop stage.
         split: "train" or "test"; None for both.
@@ -45,13 +59,41 @@ def read_clips(
 
     Raises:
         FileNotFoundError: no shard below `clips`.
+        ShardError: a shard that cannot be read.
     """
+    return [row for shard in find_shards(clips) for row in read_shard(shard, split, columns)]
+
+
+def read_shard(
+    shard: Path, split: str | None = None, columns: Sequence[str] | None = None
+) -> list[Row]:
+    """Rows of one shard, as `read_clips` gives those of all."""
     import pyarrow.parquet as pq
 
-    wanted = None if columns is None else list(columns)
-    chosen = None if split is None else [("split", "=", split)]
-    tables = (pq.read_table(shard, columns=wanted, filters=chosen) for shard in find_shards(clips))
-    return [decode_labels(row) for table in tables for row in table.to_pylist()]
+    with naming(shard):
+        table = pq.read_table(
+            shard,
+            columns=None if columns is None else list(columns),
+            filters=None if split is None else [("split", "=", split)],
+            schema=clip_schema(),
+            page_checksum_verification=True,
+        )
+        return [decode_labels(row) for row in table.to_pylist()]
+
+
+class ShardError(ValueError):
+    """A shard cannot be read; the message names it and the remedy."""
+
+
+@contextmanager
+def naming(shard: Path) -> Iterator[None]:
+    """Turn what pyarrow and damaged labels raise into a ShardError with the shard's name."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise ShardError(f"{shard} cannot be read ({error}): run the crop stage again") from error
 
 
 def find_shards(clips: Path) -> list[Path]:

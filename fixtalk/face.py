@@ -1,5 +1,6 @@
 """Frames → face detections; face boxes → one square around the head → cropped frames."""
 
+import math
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class Detection:
     box: Float[np.ndarray, " 4"]
     points: Float[np.ndarray, "5 2"]
     probability: float
+    sharpness: float = math.nan  # see fixtalk.quality; nan: not measured
 
 
 @dataclass(frozen=True, kw_only=True)

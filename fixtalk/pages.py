@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fixtalk.dataset import Row, decode_labels, find_shards
+from fixtalk.dataset import Row, decode_labels, find_shards, naming
 
 ORDER = 2**32 - 1  # stream of draws of the order: no lane has this number
 
@@ -41,7 +41,7 @@ def find_pages(clips: Path, split: str, keep: Callable[[str], bool] | None = Non
 
     Raises:
         FileNotFoundError: no shard below `clips`.
-        ValueError: a shard that cannot be read.
+        ShardError: a shard that cannot be read.
     """
     pages = []
     for shard in find_shards(clips):
@@ -63,7 +63,7 @@ def read_page(page: Page) -> list[Row]:
     """The used rows of a page, as `fixtalk.dataset.read_clips` gives them.
 
     Raises:
-        ValueError: a shard that cannot be read.
+        ShardError: a shard that cannot be read.
     """
     with _open(page.shard) as file:
         rows = file.read_row_group(page.group).take(page.rows).to_pylist()
@@ -74,7 +74,7 @@ def missing_labels(pages: Sequence[Page], columns: Sequence[str]) -> dict[str, i
     """How many used rows lack a value, column by column; reads what the footers leave open.
 
     Raises:
-        ValueError: a shard that cannot be read.
+        ShardError: a shard that cannot be read.
     """
     missing = dict.fromkeys(columns, 0)
     for shard, of_shard in groupby(pages, key=lambda page: page.shard):
@@ -98,14 +98,10 @@ def _missing(file: Any, page: Page, column: str) -> int:
 @contextmanager
 def _open(shard: Path) -> Iterator[Any]:
     """A shard as a pyarrow ParquetFile; what is wrong with it comes with its name."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(shard) as file:
-            yield file
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{shard} cannot be read ({error}): run the crop stage again") from error
+    with naming(shard), pq.ParquetFile(shard, page_checksum_verification=True) as file:
+        yield file
 
 
 class Order:

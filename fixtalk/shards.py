@@ -12,50 +12,76 @@ import pyarrow.parquet as pq
 from fixtalk.dataset import clip_schema
 from fixtalk.media import FPS
 
-ROW_GROUP = 8  # clips read at once by training
+ROW_GROUP = 8  # clips read at once by training, at most
+ROW_GROUP_BYTES = 16 * 2**20  # of those clips, unless one alone has more
 INDEX = ["clip", "person", "split", "motion", "emotion", "level", "sentence", "frames"]
+MEASURED = ["face_probability", "face_pixels", "sharpness", "speech"]
+MEGABYTE = 2**20
 
 
 class ShardWriter:
-    """Rows one after the other → numbered Parquet files with row groups of ROW_GROUP."""
+    """Rows one after the other → numbered Parquet files of row groups that are read at once.
 
-    def __init__(self, folder: Path, clips_per_shard: int) -> None:
-        self.folder, self.clips_per_shard = folder, clips_per_shard
+    Columns are stored as they are, since videos do not shrink, with a checksum a page. A row
+    group ends after ROW_GROUP clips or before it would exceed ROW_GROUP_BYTES, a file before it
+    would exceed its bound.
+
+    Args:
+        folder: of the files.
+        megabytes: of a file at most, unless one row group alone has more.
+    """
+
+    def __init__(self, folder: Path, megabytes: float) -> None:
+        self.folder, self.most = folder, megabytes * MEGABYTE
         self.waiting: list[pa.RecordBatch] = []
         self.index: list[dict[str, Any]] = []
+        self.shards = self.rows = self.written = self.held = 0
         self.writer: pq.ParquetWriter | None = None
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Append rows; at most ROW_GROUP of them stay in memory."""
+        """Append rows; at most a row group of them stays in memory."""
         for row in range(batch.num_rows):
             one = batch.slice(row, 1)
-            shard, position = divmod(len(self.index), self.clips_per_shard)
-            if position == 0:
-                self._finish()
-                name = self.folder / f"{shard:05d}.parquet"
-                self.writer = pq.ParquetWriter(name, clip_schema(), compression="none")
-            self.waiting.append(one)
-            values = one.select([*INDEX, "audio", "face_probability"]).to_pylist()[0]
-            values["has_audio"] = bool(values.pop("audio"))
-            self.index.append(values | {"shard": f"{shard:05d}.parquet", "row": position})
-            if len(self.waiting) == ROW_GROUP:
+            if len(self.waiting) == ROW_GROUP or self.held + one.nbytes > ROW_GROUP_BYTES:
                 self._flush()
+            self.waiting.append(one)
+            self.held += one.nbytes
 
     def close(self) -> pd.DataFrame:
         """The index of all rows written."""
+        self._flush()
         self._finish()
-        columns = [*INDEX, "shard", "row", "has_audio", "face_probability"]
+        columns = [*INDEX, "shard", "row", "has_audio", *MEASURED]
         return pd.DataFrame(self.index, columns=columns)
 
     def _flush(self) -> None:
-        if self.waiting:
-            self.writer.write_table(pa.Table.from_batches(self.waiting, clip_schema()))
-            self.waiting = []
+        """Write the waiting rows as one row group, into a new file where they are too many."""
+        if not self.waiting:
+            return
+        if self.writer and self.written + self.held > self.most:
+            self._finish()
+        name = f"{self.shards:05d}.parquet"
+        if not self.writer:
+            self.writer = pq.ParquetWriter(
+                self.folder / name,
+                clip_schema(),
+                compression="none",
+                use_dictionary=False,
+                write_page_checksum=True,
+            )
+        table = pa.Table.from_batches(self.waiting, clip_schema())
+        self.writer.write_table(table)
+        for values in table.select([*INDEX, "audio", *MEASURED]).to_pylist():
+            values["has_audio"] = bool(values.pop("audio"))
+            self.index.append(values | {"shard": name, "row": self.rows})
+            self.rows += 1
+        self.written += self.held
+        self.waiting, self.held = [], 0
 
     def _finish(self) -> None:
         if self.writer:
-            self._flush()
             self.writer.close()
+            self.writer, self.shards, self.rows, self.written = None, self.shards + 1, 0, 0
 
 
 def coverage_of(reports: list[dict[str, Any]], index: pd.DataFrame) -> dict[str, Any]:
@@ -74,7 +100,9 @@ def coverage_of(reports: list[dict[str, Any]], index: pd.DataFrame) -> dict[str,
         "enlarged": sum(piece["enlarged"] for piece in pieces),
         "padded_share": round(float(np.mean([p["padded"] for p in pieces] or [0])), 4),
         "face_probability": round(float(index["face_probability"].mean()), 4) if pieces else None,
+        "cuts": sum(report["cuts"] for report in reports),
         "reasons": dict(Counter(one["reason"] for one in dropped).most_common()),
+        "licences": dict(Counter(report["licence"] for report in reports).most_common()),
         "dropped": dropped,
         "damaged": [
             {"clip": report["clip"], "video": report["video"], "damage": report["damage"]}

@@ -1,12 +1,13 @@
 """Frames of a whole video → tracks, each one face over time → pieces of usable length."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fixtalk.face import Detection, overlap
-from fixtalk.shapes import UInt8
+from fixtalk.face import Detection, SquareBox, overlap
+from fixtalk.quality import sharpness
+from fixtalk.shapes import Float, UInt8
 
 # A tube lives while it overlaps its first box by this much (Siarohin's video preprocessing).
 LINK_OVERLAP = 0.25
@@ -42,8 +43,31 @@ class Track:
 
     def probability(self, start: int, stop: int) -> float:
         """Mean detector probability over frames, linear between detections."""
-        known = [detection.probability for detection in self.detections]
-        return float(np.interp(np.arange(start, stop), self.frames, known).mean())
+        known = [[detection.probability] for detection in self.detections]
+        return float(self._between(known, start, stop).mean())
+
+    def points(self, start: int, stop: int) -> Float[np.ndarray, "frames 5 2"]:
+        """Eyes, nose and corners of the mouth in picture pixels, linear between detections."""
+        known = [detection.points.ravel() for detection in self.detections]
+        return self._between(known, start, stop).reshape(-1, 5, 2)
+
+    def boxes(self, start: int, stop: int) -> Float[np.ndarray, "frames 4"]:
+        """Face boxes as x0, y0, x1, y1 in picture pixels, linear between detections."""
+        return self._between([detection.box for detection in self.detections], start, stop)
+
+    def seen(self, start: int, stop: int) -> list[Detection]:
+        """Detections within frames; the nearest where there is none."""
+        pairs = list(zip(self.frames, self.detections, strict=True))
+        within = [detection for frame, detection in pairs if start <= frame < stop]
+        middle = (start + stop - 1) / 2
+        return within or [min(pairs, key=lambda pair: abs(pair[0] - middle))[1]]
+
+    def _between(
+        self, known: Sequence[Sequence[float] | np.ndarray], start: int, stop: int
+    ) -> Float[np.ndarray, "frames values"]:
+        frames = np.arange(start, stop)
+        columns = np.asarray(known, np.float64).T
+        return np.stack([np.interp(frames, self.frames, column) for column in columns], axis=1)
 
 
 def find_tracks(
@@ -59,14 +83,22 @@ def find_tracks(
             numbers.append(number)
             waiting.append(last)
         if len(waiting) == DETECTED_AT_ONCE:
-            found += detector(np.stack(waiting))
+            found += _detect(detector, waiting)
             waiting = []
     if last is not None and numbers[-1] != number:
         numbers.append(number)
         waiting.append(last)
     if waiting:
-        found += detector(np.stack(waiting))
+        found += _detect(detector, waiting)
     return link_tracks(numbers, found)
+
+
+def _detect(detector: Detector, frames: Sequence[np.ndarray]) -> list[list[Detection]]:
+    """Detections of each frame, with how sharp the faces are."""
+    return [
+        [replace(one, sharpness=sharpness(frame, one.box)) for one in found]
+        for frame, found in zip(frames, detector(np.stack(frames)), strict=True)
+    ]
 
 
 def link_tracks(frames: Iterable[int], detections: Iterable[Sequence[Detection]]) -> list[Track]:
@@ -107,6 +139,34 @@ def link_tracks(frames: Iterable[int], detections: Iterable[Sequence[Detection]]
             kept.append((track, 0))
         alive = kept
     return tracks
+
+
+def split_tracks(tracks: Iterable[Track], cuts: Sequence[int]) -> list[Track]:
+    """The tracks, none over a cut: it ends at its last detection before and begins at the next.
+
+    Args:
+        tracks: of a whole video.
+        cuts: first frames of all shots but the first, rising.
+    """
+    parts: dict[tuple[int, int], Track] = {}
+    for number, track in enumerate(tracks):
+        for frame, detection in zip(track.frames, track.detections, strict=True):
+            shot = int(np.searchsorted(cuts, frame, side="right"))
+            part = parts.setdefault((number, shot), Track())
+            part.frames.append(frame)
+            part.detections.append(detection)
+    return list(parts.values())
+
+
+def tracks_inside(tracks: Iterable[Track], box: SquareBox) -> tuple[list[Track], list[Track]]:
+    """Tracks whose face has its middle in the box, on average, and the others."""
+    inside: list[Track] = []
+    others: list[Track] = []
+    for track in tracks:
+        middle = np.mean([d.box.reshape(2, 2).mean(axis=0) for d in track.detections], axis=0)
+        place = (middle - [box.x0, box.y0]) / box.side
+        (inside if (place >= 0).all() and (place < 1).all() else others).append(track)
+    return inside, others
 
 
 def main_tracks(tracks: Iterable[Track]) -> tuple[list[Track], list[Track]]:

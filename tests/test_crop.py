@@ -12,7 +12,8 @@ from skimage.data import astronaut
 from fixtalk.dataset import clip_schema, read_clips
 from fixtalk.media import SAMPLES_PER_FRAME, decode_frames, read_video, write_video
 from pipelines import crop as stage
-from pipelines.crop import CropConfig, CropError, crop
+from pipelines.crop import CropConfig, CropError, FilterConfig, crop
+from pipelines.leaks import LeakConfig
 from pipelines.manifest import ManifestError
 
 CONFIG = CropConfig(
@@ -21,13 +22,18 @@ CONFIG = CropConfig(
     detect_every=8,
     detect_resolution=256,
     min_probability=0.9,
+    scene_change=15.0,
     min_frames=12,
     max_frames=30,
+    filters=FilterConfig(min_face=None, min_sharpness=None, max_yaw=None, min_speech=None),
+    landmarks=None,
     crf=14,
     gop=5,
-    clips_per_shard=4,
+    shard_megabytes=0.2,
     min_coverage=0.5,
+    leaks=LeakConfig(sound=None, identity=None),
 )
+WEIGHTS = Path("no weights")
 
 
 def entry(clip: str, video: str, **other) -> dict:
@@ -96,7 +102,9 @@ def cropped(tmp_path_factory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FIXTALK_WORKERS", "1")  # a fresh process takes seconds to import torch
-        crop(CONFIG.model_copy(update={"min_coverage": 0.2}), raw, folder / "clips" / "mine")
+        crop(
+            CONFIG.model_copy(update={"min_coverage": 0.2}), raw, folder / "clips" / "mine", WEIGHTS
+        )
     return folder / "clips" / "mine"
 
 
@@ -183,7 +191,7 @@ def test_after_an_interruption_finished_videos_are_not_done_again(tmp_path, monk
 
     monkeypatch.setattr(stage, "map_parallel", until_interrupted)
     with pytest.raises(KeyboardInterrupt):
-        crop(CONFIG, raw, clips)
+        crop(CONFIG, raw, clips, WEIGHTS)
     assert not clips.exists()
     done = []
     monkeypatch.setattr(
@@ -192,7 +200,7 @@ def test_after_an_interruption_finished_videos_are_not_done_again(tmp_path, monk
         lambda function, jobs, description: (done.append(function(job)) for job in jobs),
     )
     (raw / "a.mp4").unlink()  # finished before: not looked at again
-    crop(CONFIG, raw, clips)
+    crop(CONFIG, raw, clips, WEIGHTS)
 
     assert len(done) == 1
     assert [row["clip"] for row in read_clips(clips)] == ["a", "b"]
@@ -210,7 +218,7 @@ def test_too_few_usable_videos_are_an_error_that_lists_them(tmp_path, monkeypatc
     with pytest.raises(
         CropError, match=r"(?s)0 of 2 videos usable.*a: manifest: blocked"
     ) as caught:
-        crop(CONFIG, raw, tmp_path / "clips")
+        crop(CONFIG, raw, tmp_path / "clips", WEIGHTS)
 
     report = tmp_path / "clips.coverage.json"
     assert str(report) in str(caught.value)
@@ -226,7 +234,7 @@ def test_a_person_in_both_splits_is_named(tmp_path):
     )
 
     with pytest.raises(ManifestError, match="both train and test: Ann"):
-        crop(CONFIG, raw, tmp_path / "clips")
+        crop(CONFIG, raw, tmp_path / "clips", WEIGHTS)
 
 
 @pytest.mark.parametrize("manifest", [None, "", '{"clip": "a"'])
@@ -235,7 +243,7 @@ def test_an_unusable_manifest_is_named(tmp_path, manifest):
         (tmp_path / "manifest.jsonl").write_text(manifest)
 
     with pytest.raises(ManifestError, match=r"manifest.jsonl"):
-        crop(CONFIG, tmp_path, tmp_path / "clips")
+        crop(CONFIG, tmp_path, tmp_path / "clips", WEIGHTS)
 
 
 @pytest.mark.parametrize("box", [[1, 2], [1, 2, 0], [1, 2, float("nan")], [1, 2, "3"], 7, {}])
@@ -243,7 +251,7 @@ def test_a_box_that_is_none_is_named_with_its_line(tmp_path, box):
     raw = listed(tmp_path / "raw", entry("a", "a.mp4"), entry("b", "b.mp4", box=box))
 
     with pytest.raises(ManifestError, match=r"manifest.jsonl:2: box is "):
-        crop(CONFIG, raw, tmp_path / "clips")
+        crop(CONFIG, raw, tmp_path / "clips", WEIGHTS)
 
 
 def test_a_published_box_is_used_in_whole_pixels(tmp_path, monkeypatch):
@@ -251,7 +259,7 @@ def test_a_published_box_is_used_in_whole_pixels(tmp_path, monkeypatch):
     raw = listed(tmp_path / "raw", entry("a", "a.mp4", box=[30.4, -2.6, 199.7]))
     write_video(raw / "a.mp4", portrait(16))
 
-    crop(CONFIG, raw, tmp_path / "clips")
+    crop(CONFIG, raw, tmp_path / "clips", WEIGHTS)
 
     assert read_clips(tmp_path / "clips")[0]["box"] == [30, -3, 200]
 
@@ -269,9 +277,9 @@ def test_changed_labels_are_cropped_again_after_an_interruption(tmp_path, monkey
 
     label(0.25)
     with pytest.raises(CropError):
-        crop(CONFIG.model_copy(update={"min_coverage": 1.0}), raw, tmp_path / "clips")
+        crop(CONFIG.model_copy(update={"min_coverage": 1.0}), raw, tmp_path / "clips", WEIGHTS)
     label(0.5)
-    crop(CONFIG, raw, tmp_path / "clips")
+    crop(CONFIG, raw, tmp_path / "clips", WEIGHTS)
 
     assert read_clips(tmp_path / "clips")[0]["arkit"].max() == 0.5
 
@@ -286,7 +294,7 @@ def test_real_clips_come_back_as_whole_heads(tmp_path, monkeypatch, real_clips):
     raw = listed(tmp_path / "raw", *entries)
     monkeypatch.setattr(stage, "map_parallel", in_this_process)
 
-    crop(CONFIG.model_copy(update={"max_frames": 10_000}), raw, tmp_path / "clips")
+    crop(CONFIG.model_copy(update={"max_frames": 10_000}), raw, tmp_path / "clips", WEIGHTS)
 
     rows = {row["clip"]: row for row in read_clips(tmp_path / "clips")}
     assert set(rows) == set(names)
