@@ -17,6 +17,8 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 
 MAX_PIXELS = 8192 * 4608  # of one picture: more is a decompression bomb, not a face
 MAX_SECONDS = 6 * 3600
+# A video this much shorter than its header says is cut off; less is rounding.
+CUT_OFF_SECONDS = Fraction(1, 4)
 FORMATS = "mov,mp4,m4a,3gp,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,h264,hevc,yuv4mpegpipe"
 SOUND_FORMATS = FORMATS + ",wav,mp3,flac,aac"
 
@@ -149,6 +151,21 @@ def header_seconds(stream: Any) -> Fraction:
         hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
     return (stream.duration or 0) * (stream.time_base or Fraction(0))
+
+
+def damage_of(container: Any, packets: int, broken: int, end: Fraction) -> str | None:
+    """What is wrong with a video read to its end, by time stamp, None if nothing."""
+    stream = container.streams.video[0]
+    if packets < stream.frames:
+        return f"cut off after {packets} of {stream.frames} frames"
+    if broken:
+        return f"{broken} of {packets} packets are corrupt"
+    promised = header_seconds(stream)
+    if len(container.streams) == 1:  # Matroska knows the length of the whole only
+        promised = promised or Fraction(container.duration or 0, av.time_base)
+    if promised > end + CUT_OFF_SECONDS:
+        return f"cut off after {float(end):.2f} of {float(promised):.2f} s"
+    return None
 
 
 def name_of(video: Video) -> str:

@@ -17,11 +17,13 @@ from fixtalk.container import (
     SAMPLES_PER_FRAME,
     MediaError,
     Video,
+    damage_of,
     frames_of,
     header_seconds,
     name_of,
     open_video,
     packets_of,
+    sound_stream,
 )
 from fixtalk.encoding import encode_video, write_video
 from fixtalk.shapes import Float, Int, UInt8
@@ -46,8 +48,8 @@ __all__ = [
 
 # Millisecond containers round time stamps; a frame this late still counts as on time.
 TIME_TOLERANCE = Fraction(1, 1000)
-# A video this much shorter than its header says is cut off; less is rounding.
-CUT_OFF_SECONDS = Fraction(1, 4)
+# No talking head keeps still this long: the time stamps are damaged, or the recording froze.
+MAX_STILL_SECONDS = 5
 Payload = TypeVar("Payload")
 
 
@@ -151,11 +153,14 @@ class VideoReader:
                     raise MediaError(
                         f"{name_of(self.video)}: longer than {MAX_SECONDS} s; cut it into parts"
                     )
+                if last is not None and time - last > MAX_STILL_SECONDS:
+                    self.damage = f"stands still for {float(time - last):.1f} s"
+                    return
                 last = time
                 duration = Fraction(frame.duration or 0) * (frame.time_base or 0)
-                yield time - start, duration or step, frame
+                yield time - start, min(duration or step, Fraction(MAX_STILL_SECONDS)), frame
         end = Fraction(0) if last is None else last + step
-        self.damage = _damage(container, packets, broken, end)
+        self.damage = damage_of(container, packets, broken, end)
 
 
 def resample_25fps(
@@ -201,7 +206,7 @@ def read_audio(video: Video, frames: int) -> Int[np.ndarray, " samples"]:
         MediaError: not a video, or none of its frames can be decoded.
     """
     with open_video(video) as (container, stream):
-        if not container.streams.audio:
+        if sound_stream(container, name_of(video)) is None:
             return np.zeros(0, np.int16)
         start = _seconds(_first_frame(container, stream, video), default=Fraction(0))
     audio = np.zeros(frames * SAMPLES_PER_FRAME, np.int16)
@@ -282,18 +287,3 @@ def _pixels(frame: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
 
 def _seconds(frame: Any, default: Fraction) -> Fraction:
     return default if frame.pts is None else frame.pts * Fraction(frame.time_base)
-
-
-def _damage(container: Any, packets: int, broken: int, end: Fraction) -> str | None:
-    """What is wrong with a video read to its end, by time stamp, None if nothing."""
-    stream = container.streams.video[0]
-    if packets < stream.frames:
-        return f"cut off after {packets} of {stream.frames} frames"
-    if broken:
-        return f"{broken} of {packets} packets are corrupt"
-    promised = header_seconds(stream)
-    if len(container.streams) == 1:  # Matroska knows the length of the whole only
-        promised = promised or Fraction(container.duration or 0, av.time_base)
-    if promised > end + CUT_OFF_SECONDS:
-        return f"cut off after {float(end):.2f} of {float(promised):.2f} s"
-    return None
