@@ -17,6 +17,9 @@ ARRAYS = {
     "points": (-1, 5, 2), "head_pose": (-1, 3), "mouth": (-1,),
 }  # fmt: skip
 
+# Columns that shards of earlier versions lack, all of them.
+LATER = {"points", "head_pose", "mouth", "face_pixels", "sharpness", "speech"}
+
 
 def clip_schema() -> Any:
     """The pyarrow schema of a shard: one row a clip.
@@ -71,6 +74,7 @@ def read_shard(
     import pyarrow.parquet as pq
 
     with naming(shard):
+        check_columns(pq.read_schema(shard).names)
         table = pq.read_table(
             shard,
             columns=None if columns is None else list(columns),
@@ -79,6 +83,13 @@ def read_shard(
             page_checksum_verification=True,
         )
         return [decode_labels(row) for row in table.to_pylist()]
+
+
+def check_columns(names: Sequence[str]) -> None:
+    """Raise ValueError unless a shard has all columns, or all but the later ones."""
+    lacking = set(clip_schema().names) - set(names)
+    if lacking not in (set(), LATER):
+        raise ValueError(f"it lacks the columns {', '.join(sorted(lacking))}")
 
 
 class ShardError(ValueError):

@@ -73,7 +73,9 @@ def _misfit(
     nearness = CAMERA_DISTANCE / (CAMERA_DISTANCE - turned[..., 2:])
     shown = turned[..., :2] * nearness * np.exp(unknown[:, 3])[:, None, None]
     apart = (shown + unknown[:, None, 4:] - seen) / DEVIATIONS[:, None]
-    return np.concatenate([apart.reshape(len(seen), -1), unknown[:, :3] / SPREAD], axis=1)
+    return np.concatenate(
+        [apart.reshape(len(seen), 2 * len(model)), unknown[:, :3] / SPREAD], axis=1
+    )
 
 
 def _rotations(angles: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frames 3 3"]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fixtalk.dataset import Row, decode_labels, find_shards, naming
+from fixtalk.dataset import Row, check_columns, decode_labels, find_shards, naming
 
 ORDER = 2**32 - 1  # stream of draws of the order: no lane has this number
 
@@ -101,6 +101,7 @@ def _open(shard: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     with naming(shard), pq.ParquetFile(shard, page_checksum_verification=True) as file:
+        check_columns(file.schema_arrow.names)
         yield file
 
 

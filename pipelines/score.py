@@ -27,7 +27,7 @@ from pipelines.panel import NO_LOCAL, read_accuracies, seat_panel
 from pipelines.slices import describe_motion
 from pipelines.summary import Totals, write_scores
 
-COLUMNS = ["clip", "emotion", "video", "audio", "pose", "arkit", "level"]
+COLUMNS = ["clip", "emotion", "video", "audio", "pose", "head_pose", "arkit", "level"]
 FACTS = ("protocol", "pair", "person", "source_clip", "driver_clip", "truth_clip")
 PIECE = 32  # frames scored at once: bounds memory, not the result
 PREVIEW_PEOPLE = 8  # of each protocol

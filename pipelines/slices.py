@@ -15,13 +15,15 @@ def describe_motion(row: Mapping[str, Any]) -> dict[str, float | None]:
     """Columns by which a clip is sliced, None where its labels do not tell.
 
     Args:
-        row: of a shard, with "pose" (frames, 6) in radians, "arkit" (frames, 52) and "level".
+        row: of a shard, with "pose" (frames, 6) in radians or else its estimate "head_pose"
+            (frames, 3), "arkit" (frames, 52) and "level".
 
     Returns:
         "yaw": the farthest turn from the front in degrees; "expression": mean length of the
         coefficients of a frame, or the level that the dataset gives.
     """
-    pose, arkit, level = (row[name] for name in ("pose", "arkit", "level"))
+    pose, estimate, arkit, level = (row[n] for n in ("pose", "head_pose", "arkit", "level"))
+    pose = estimate if pose is None else pose
     strength = None if level is None else float(level)
     if arkit is not None:
         strength = round(float(np.linalg.norm(arkit, axis=1).mean()), 4)

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.slices import describe_motion, slices
 
-NONE = {"pose": None, "arkit": None, "level": None}
+NONE = {"pose": None, "head_pose": None, "arkit": None, "level": None}
 
 
 def test_turn_is_the_farthest_to_either_side_in_degrees():
@@ -14,6 +14,9 @@ def test_turn_is_the_farthest_to_either_side_in_degrees():
     pose[2, 0], pose[3, 0], pose[1, 1] = np.radians([10, -40, 60])
 
     assert describe_motion({**NONE, "pose": pose}) == {"yaw": 40.0, "expression": None}
+    estimate = {"head_pose": np.radians([[5.0, 0, 0], [-20.0, 0, 0]])}
+    assert describe_motion({**NONE, **estimate})["yaw"] == 20.0
+    assert describe_motion({**NONE, **estimate, "pose": pose})["yaw"] == 40.0
 
 
 def test_strength_is_the_mean_length_of_coefficients_or_the_given_level():
