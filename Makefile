@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup dlib repro paper test test-slow gate baseline rescore rescore-metrics rescore-model lint smoke ui bench bench-metrics bench-model bench-train soak lock clean
+.PHONY: help setup dlib repro paper test test-slow gate baseline rescore rescore-metrics rescore-model lint smoke ui bench bench-metrics bench-model bench-train bench-crop soak lock clean
 help: ; @sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 ## setup      make .venv with every pinned package
@@ -90,6 +90,9 @@ bench-metrics: .peers/.stamp ; $(PY) -m benchmarks.metrics
 
 ## bench-model  GFLOP, CPU-seconds and memory of the published size at 512 px
 bench-model: setup ; $(PY) -m benchmarks.model
+
+## bench-crop  frames a second of the crop stage, its memory, and pairs a second from its shards
+bench-crop: setup ; $(PY) -m benchmarks.crop
 
 ## ui         MLflow's comparison pages on 127.0.0.1:5000
 ui: setup ; $(RUN) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000

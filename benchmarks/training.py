@@ -44,7 +44,8 @@ def corpus(folder: Path) -> Path:
     config = load_config(DownloadConfig, "download", ROOT / "params.yaml")
     few = config.synthetic.model_copy(update=FEW)
     download(config.model_copy(update={"synthetic": few}), "synthetic", folder / "raw")
-    crop(load_config(CropConfig, "crop", ROOT / "params.yaml"), folder / "raw", folder / "clips")
+    recipe = load_config(CropConfig, "crop", ROOT / "params.yaml")
+    crop(recipe, folder / "raw", folder / "clips", ROOT / "models" / "weights")
     return folder / "clips"
 
 

@@ -25,7 +25,7 @@ def clip_schema() -> Any:
     """The pyarrow schema of a shard: one row a clip.
 
     "pose" is what the dataset knows, "head_pose" what is estimated of "points", for every clip;
-    "mouth" is null without "landmarks". See docs/data.md.
+    "mouth" is null without "landmarks". See docs/clips.md.
     """
     import pyarrow as pa
 

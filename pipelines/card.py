@@ -197,7 +197,7 @@ def _leaks(leaks: dict[str, Any]) -> list[str]:
 
 def _angles(missed: Float[np.ndarray, " angles"]) -> list[str]:
     if not missed.size:
-        return ["Yaw is estimated of five points, see docs/data.md.", ""]
+        return ["Yaw is estimated of five points, see docs/clips.md.", ""]
     yaw, pitch, roll = missed
     return [
         f"Yaw is the corpus's own. The estimate of five points misses it by {yaw:.1f}°, pitch by "

@@ -9,7 +9,7 @@ from fixtalk.fingerprint import fingerprint, shared_recordings
 from fixtalk.sound import first_mel_frame, read_sound
 from tests.voices import BOAT, FOX, spoken
 
-BOUND = 0.2  # what docs/data.md recommends
+BOUND = 0.2  # what docs/clips.md recommends
 
 
 def coded(audio):

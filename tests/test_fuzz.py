@@ -6,6 +6,7 @@ A process of its own does the reading: a decoder that crashes or hangs fails the
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -142,14 +143,19 @@ def test_a_damaged_shard_is_named_or_unharmed(good_shard, tmp_path, seeds):
 
 
 def test_time_stamps_of_hours_do_not_fill_in_hours_of_frames(good_video, tmp_path):
-    retime(good_video, tmp_path / "hours.mp4", 10_000)
+    retime(good_video, tmp_path / "hours.mp4", Fraction(10_000))
     reader = VideoReader(tmp_path / "hours.mp4")
 
     assert sum(1 for _ in reader) <= 5 * 25
     assert "stands still for 400.0 s" in reader.damage
 
 
-def test_a_sound_track_of_an_unknown_codec_is_a_reason(good_video, tmp_path):
-    outcome = read_bad_video(good_video.read_bytes().replace(b"mp4a", b"mp9z"), tmp_path)
+@pytest.mark.parametrize("names", [[b"avc1", b"avcC"], [b"mp4a", b"esds"]], ids=["video", "sound"])
+def test_an_unknown_codec_is_a_reason(good_video, tmp_path, names):
+    data = good_video.read_bytes()
+    for name in names:
+        data = data.replace(name, b"zzzz")
+
+    outcome = read_bad_video(data, tmp_path)
 
     assert outcome == [0, ["unknown codec"], None]

@@ -42,7 +42,7 @@ def test_a_mirrored_face_turns_the_other_way():
 
 
 def test_points_of_people_give_their_angles_within_a_few_degrees():
-    """Bounds of what is told in docs/data.md: people differ in noses, and nods show little."""
+    """Bounds of what is told in docs/clips.md: people differ in noses, and nods show little."""
     rng, head, camera = np.random.default_rng(0), load_head(0), Camera(512)
     poses = np.zeros((PEOPLE * 8, 6), np.float32)
     poses[:, :3] = rng.uniform(-1, 1, (len(poses), 3)) * [0.6, 0.25, 0.25]
