@@ -140,7 +140,7 @@ class PairSampler:
         is_stranger = warps and self._is_stranger(lane)
         if is_stranger:
             driver = self._another(rng, item, source)
-        frames = [_frame(source), _frame(driver)]
+        frames = _frames(source, driver)
         if swaps:  # draws of its own: the pair stays the same without
             partners = np.random.default_rng([self.seed, item.epoch, lane, step, 1])
             frames += self._swapped(partners, item, driver, frames[1])
@@ -149,9 +149,9 @@ class PairSampler:
         if rng.random() < self.augmentation.flip:
             frames = frames[:, :, ::-1]
             truth = truth and _mirror(truth)
-        frames = _recolour(rng, frames, self.augmentation.colour)
-        drivers = _disguise(rng, frames[1:], self.augmentation)
-        frames = np.concatenate([frames[:2], drivers]).round().clip(0, 255).astype(np.uint8)
+        gains = np.exp(rng.normal(0, self.augmentation.colour, 3)).astype(np.float32)
+        drivers = _disguise(rng, frames[1:] * gains, self.augmentation)
+        frames = np.concatenate([_recolour(frames[:2], gains), _pixels(drivers)])
         views = ("source", "target", "driver", *(("lip", "pose") if swaps else ()))
         pair = dict(zip(views, frames, strict=True)) | {"shows_target": not is_stranger}
         if self.labelled:
@@ -209,6 +209,13 @@ def _frame(place: Place) -> UInt8[np.ndarray, "side side 3"]:
     return decode_frames(row["video"], [index])[0]
 
 
+def _frames(one: Place, other: Place) -> list[UInt8[np.ndarray, "side side 3"]]:
+    """The frames of two places; a clip that holds both is opened once, which takes a third."""
+    if one[0] is other[0]:
+        return list(decode_frames(one[0]["video"], [one[1], other[1]]))
+    return [_frame(one), _frame(other)]
+
+
 def _landmarks(place: Place) -> Float[np.ndarray, "68 2"]:
     row, index = place
     return row["landmarks"][index]
@@ -242,10 +249,15 @@ def _mirror(truth: Truth) -> Truth:
 
 
 def _recolour(
-    rng: np.random.Generator, frames: UInt8[np.ndarray, "views side side 3"], deviation: float
-) -> Float[np.ndarray, "views side side 3"]:
-    """All frames under the same random channel gains."""
-    return frames * np.exp(rng.normal(0, deviation, 3)).astype(np.float32)
+    frames: UInt8[np.ndarray, "views side side 3"], gains: Float[np.ndarray, " 3"]
+) -> UInt8[np.ndarray, "views side side 3"]:
+    """All frames under the same channel gains, by a table: pixels have 256 values."""
+    table = _pixels(np.arange(256, dtype=np.float32)[None, :, None] * gains)
+    return np.stack([cv2.LUT(np.ascontiguousarray(frame), table) for frame in frames])
+
+
+def _pixels(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    return values.round().clip(0, 255).astype(np.uint8)
 
 
 def _disguise(
@@ -259,7 +271,9 @@ def _disguise(
     """
     gains = np.exp(rng.normal(0, augmentation.driver_colour, 3)).astype(np.float32)
     swapped = augmentation.driver_colour > 0 and rng.random() < COLOUR_SWAPS
-    frames = (frames * gains)[..., rng.permutation(3) if swapped else np.arange(3)]
+    frames = frames * gains
+    if swapped:
+        frames = frames[..., rng.permutation(3)]
     scales = np.exp(rng.normal(0, augmentation.driver_stretch, 2))
     if augmentation.driver_stretch == 0:
         return frames
