@@ -1,5 +1,8 @@
 """Parquet shards of clips → rows, their label blobs as arrays; and the schema of the shards."""
 
+import json
+import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ ARRAYS = {
     "points": (-1, 5, 2), "head_pose": (-1, 3), "mouth": (-1,),
 }  # fmt: skip
 
+FOOTERS = "footers.json"  # beside the shards: name → CRC-32 of its footer
 # Columns that shards of earlier versions lack, all of them.
 LATER = {"points", "head_pose", "mouth", "face_pixels", "sharpness", "speech"}
 
@@ -74,6 +78,7 @@ def read_shard(
     import pyarrow.parquet as pq
 
     with naming(shard):
+        check_footer(shard)
         check_columns(pq.read_schema(shard).names)
         table = pq.read_table(
             shard,
@@ -90,6 +95,32 @@ def check_columns(names: Sequence[str]) -> None:
     lacking = set(clip_schema().names) - set(names)
     if lacking not in (set(), LATER):
         raise ValueError(f"it lacks the columns {', '.join(sorted(lacking))}")
+
+
+def footer_crc(shard: Path) -> int:
+    """CRC-32 of a Parquet file's footer, the one part that Parquet has no checksum of.
+
+    Raises:
+        ValueError: the file has no footer.
+    """
+    with shard.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 8))
+        length = int.from_bytes(file.read(4), "little")
+        if file.read() != b"PAR1" or length > end - 8:
+            raise ValueError("it has no footer: cut off or overwritten")
+        file.seek(end - 8 - length)
+        return zlib.crc32(file.read())
+
+
+def check_footer(shard: Path) -> None:
+    """Raise ValueError if the footer is not the written one: pyarrow aborts on some damage.
+
+    Shards of earlier versions have no FOOTERS beside them and are taken as they are.
+    """
+    known = shard.with_name(FOOTERS)
+    if known.is_file() and json.loads(known.read_bytes()).get(shard.name) != footer_crc(shard):
+        raise ValueError(f"its footer is not the one in {FOOTERS}")
 
 
 class ShardError(ValueError):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fixtalk.dataset import Row, check_columns, decode_labels, find_shards, naming
+from fixtalk.dataset import Row, check_columns, check_footer, decode_labels, find_shards, naming
 
 ORDER = 2**32 - 1  # stream of draws of the order: no lane has this number
 
@@ -100,9 +100,11 @@ def _open(shard: Path) -> Iterator[Any]:
     """A shard as a pyarrow ParquetFile; what is wrong with it comes with its name."""
     import pyarrow.parquet as pq
 
-    with naming(shard), pq.ParquetFile(shard, page_checksum_verification=True) as file:
-        check_columns(file.schema_arrow.names)
-        yield file
+    with naming(shard):
+        check_footer(shard)
+        with pq.ParquetFile(shard, page_checksum_verification=True) as file:
+            check_columns(file.schema_arrow.names)
+            yield file
 
 
 class Order:

@@ -1,5 +1,6 @@
 """Clip rows, one after the other → numbered Parquet shards, their index and the coverage."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fixtalk.dataset import clip_schema
+from fixtalk.dataset import FOOTERS, clip_schema, footer_crc
 from fixtalk.media import FPS
 
 ROW_GROUP = 8  # clips read at once by training, at most
@@ -51,6 +52,8 @@ class ShardWriter:
         """The index of all rows written."""
         self._flush()
         self._finish()
+        sums = {path.name: footer_crc(path) for path in sorted(self.folder.glob("*.parquet"))}
+        (self.folder / FOOTERS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
         columns = [*INDEX, "shard", "row", "has_audio", *MEASURED]
         return pd.DataFrame(self.index, columns=columns)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fixtalk.dataset import FOOTERS
 from fixtalk.encoding import retime
 from fixtalk.media import SAMPLES_PER_FRAME, VideoReader, write_video
 from tests.clip_shards import write_shard
@@ -62,6 +63,7 @@ def read_bad_shard(data, folder):
 
     (folder / "shards").mkdir(exist_ok=True)
     (folder / "shards" / "00000.parquet").write_bytes(data)
+    (folder / "shards" / FOOTERS).write_bytes((folder / FOOTERS).read_bytes())
     outcomes = []
     for read in (lambda: read_clips(folder), by_page):
         try:
