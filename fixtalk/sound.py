@@ -4,7 +4,6 @@ import av
 import numpy as np
 
 from fixtalk.container import (
-    FPS,
     MAX_SECONDS,
     SAMPLE_RATE,
     SOUND_FORMATS,
@@ -16,9 +15,6 @@ from fixtalk.container import (
     sound_stream,
 )
 from fixtalk.shapes import Int
-
-MEL_RATE = 80  # mel frames a second: hops of 200 samples
-MEL_WINDOW = 16  # mel frames, five video frames, that speech drives the lips by
 
 
 def read_sound(sound: Video) -> Int[np.ndarray, " samples"]:
@@ -46,18 +42,3 @@ def read_sound(sound: Video) -> Int[np.ndarray, " samples"]:
     if not sum(map(len, pieces)):
         raise MediaError(f"{name_of(sound)}: no sound can be decoded; fetch it again", "no sound")
     return np.concatenate(pieces)
-
-
-def first_mel_frame(frame: int) -> int:
-    """First of the MEL_WINDOW mel frames that are heard from the beginning of a video frame on.
-
-    It begins 16 / 5 mel frames later each video frame, rounded down: exact, however long the
-    clip is. A mel frame k covers the time from k / 80 s on. The last four frames of a clip have
-    no whole window; take the last one there is.
-
-    Args:
-        frame: number of the video frame, from 0 at 25 fps.
-
-    Source: Rudrabha/Wav2Lip inference.py, mel_idx_multiplier.
-    """
-    return frame * MEL_RATE // FPS
