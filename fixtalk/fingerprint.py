@@ -33,7 +33,7 @@ class Match(NamedTuple):
 
 
 def fingerprint(audio: Int[np.ndarray, " samples"]) -> Prints:
-    """Pairs of peaks of the mel spectrogram; a silent or very short sound has none.
+    """Pairs of peaks of the mel spectrogram; a silent, steady or very short sound has none.
 
     The same recording cut elsewhere, louder or compressed keeps most of them.
 
@@ -45,8 +45,10 @@ def fingerprint(audio: Int[np.ndarray, " samples"]) -> Prints:
     levels = _mel_decibels(audio)
     if not levels.size:
         return Prints(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    is_peak = levels == maximum_filter(levels, size=NEIGHBOURS[::-1], mode="constant", cval=-np.inf)
-    times, bands = np.nonzero(is_peak & (levels > levels.max() - QUIET))
+    around = np.ones(NEIGHBOURS[::-1], bool)
+    around[NEIGHBOURS[1] // 2, NEIGHBOURS[0] // 2] = False  # a level that goes on is no peak
+    loudest = maximum_filter(levels, footprint=around, mode="constant", cval=-np.inf)
+    times, bands = np.nonzero((levels > loudest) & (levels > levels.max() - QUIET))
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for step in range(1, FAN + 1):
         apart = times[step:] - times[:-step]

@@ -64,6 +64,12 @@ def test_silent_and_short_sounds_match_nothing(samples):
     assert shared_recordings([], [silent], BOUND) == []
 
 
+@pytest.mark.parametrize("level", [100, 5000 * np.sin(np.arange(160000) * np.pi / 8)])
+def test_what_stands_still_is_no_recording(level):
+    """A test tone, or a microphone's offset: thousands of equal hashes matched all others."""
+    assert len(fingerprint(np.full(160000, level).astype(np.int16)).hashes) == 0
+
+
 def test_the_share_counts_the_shorter_sound():
     half = spoken(FOX)[: len(spoken(FOX)) // 2]
 
