@@ -8,6 +8,7 @@ from fixtalk.shapes import Float, Int, UInt8
 
 FACE_SIDE = 256  # pixels, at which faces are compared
 LOUD = 95  # percentile of the levels of a clip that stands for its speech
+SOFT = 10  # percentile that stands for its pauses, of what is not padded by zeros
 DEPTH = 25.0  # decibels below that at which a frame is a pause
 FLOOR = -55.0  # decibels of full scale, below: nothing audible
 SWING = 10.0  # decibels between speech and pauses at least: hum and music swing less
@@ -48,6 +49,6 @@ def speech_share(audio: Int[np.ndarray, " samples"]) -> float:
     power = np.square(frames.reshape(-1, SAMPLES_PER_FRAME) / 2**15).mean(axis=1)
     levels = 10 * np.log10(power + 1e-12)
     loud = np.percentile(levels, LOUD)
-    if loud - levels.min() < SWING:
+    if not power.any() or loud - np.percentile(levels[power > 0], SOFT) < SWING:
         return 0.0
     return float((levels > max(loud - DEPTH, FLOOR)).mean())

@@ -47,8 +47,10 @@ def test_a_face_beyond_the_frame_has_a_sharpness(box):
         RNG.normal(0, 2000, 48000),
         RNG.normal(0, 3, 48000),
         5000 * np.sin(2 * np.pi * 50 * TIME),
+        np.pad(5000 * np.sin(2 * np.pi * 50 * TIME), (300, 1000)),
+        np.pad(RNG.normal(0, 2000, 48000), (5000, 0)),
     ],
-    ids=["silence", "nothing", "noise", "hiss", "hum"],
+    ids=["silence", "nothing", "noise", "hiss", "hum", "padded hum", "padded noise"],
 )
 def test_what_is_no_speech(audio):
     assert speech_share(audio.astype(np.int16)) == 0
