@@ -119,7 +119,10 @@ def check_footer(shard: Path) -> None:
     Shards of earlier versions have no FOOTERS beside them and are taken as they are.
     """
     known = shard.with_name(FOOTERS)
-    if known.is_file() and json.loads(known.read_bytes()).get(shard.name) != footer_crc(shard):
+    if not known.is_file():
+        return
+    sums = json.loads(known.read_bytes())
+    if not isinstance(sums, dict) or sums.get(shard.name) != footer_crc(shard):
         raise ValueError(f"its footer is not the one in {FOOTERS}")
 
 

@@ -67,7 +67,7 @@ def read_page(page: Page) -> list[Row]:
     """
     with _open(page.shard) as file:
         rows = file.read_row_group(page.group).take(page.rows).to_pylist()
-    return [decode_labels(row) for row in rows]
+        return [decode_labels(row) for row in rows]
 
 
 def missing_labels(pages: Sequence[Page], columns: Sequence[str]) -> dict[str, int]:

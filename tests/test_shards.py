@@ -69,6 +69,27 @@ def test_every_column_is_plain_and_has_a_checksum(tmp_path):
             read()
 
 
+@pytest.mark.parametrize("known", ["[]", "null", "{", "{}", '{"00000.parquet": 1}'])
+def test_footers_that_do_not_match_are_named(tmp_path, known):
+    written(tmp_path, [1000], megabytes=1.0)
+    (tmp_path / "shards" / FOOTERS).write_text(known)
+
+    with pytest.raises(ShardError, match=r"00000.parquet cannot be read"):
+        read_clips(tmp_path)
+
+
+def test_labels_of_a_wrong_length_are_named(tmp_path):
+    written(tmp_path, [1000], megabytes=1.0)
+    shard = find_shards(tmp_path)[0]
+    shard.with_name(FOOTERS).unlink()
+    row = pq.read_table(shard).to_pylist()[0] | {"pose": b"abc"}
+    pq.write_table(pa.Table.from_pylist([row], clip_schema()), shard)
+
+    for read in (read_clips, lambda clips: read_page(find_pages(clips, "train")[0])):
+        with pytest.raises(ShardError, match=r"00000.parquet cannot be read"):
+            read(tmp_path)
+
+
 def test_shards_of_earlier_versions_are_read(tmp_path):
     written(tmp_path, [1000] * 3, megabytes=1.0)
     shard = find_shards(tmp_path)[0]
