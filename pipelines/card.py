@@ -1,6 +1,5 @@
 """Finished clips → card/: README.md, histograms and a sheet of faces, to judge a dataset by."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from fixtalk.shapes import Float, UInt8
 from fixtalk.shards import MEASURED
 from fixtalk.sheet import picture_sheet, write_picture
 from pipelines.files import replacing, write_text
+from pipelines.manifest import split_hash
 
 ROWS, COLUMNS = 4, 6  # of the sheet
 SIDE = 128  # pixels, of a face on it
@@ -44,12 +44,6 @@ def write_card(clips: Path, dataset: str, coverage: dict[str, Any], index: pd.Da
     _draw_histograms(card / "histograms.png", motion, index)
     write_picture(card / "faces.png", _sheet(clips, index))
     write_text(card / "README.md", _text(dataset, coverage, index, motion))
-
-
-def split_hash(index: pd.DataFrame) -> str:
-    """SHA-256 of who is in which split: equal hashes are equal splits."""
-    lines = sorted(index[["clip", "person", "split"]].astype(str).agg("\t".join, axis=1))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _read_motion(clips: Path) -> dict[str, Float[np.ndarray, " frames"]]:
@@ -162,7 +156,7 @@ def _splits(index: pd.DataFrame) -> list[str]:
         "| --- | ---: | ---: | ---: |",
         *rows,
         "",
-        f"Hash of the splits: `{split_hash(index)}`.",
+        f"Hash of the splits: `{split_hash(index.to_dict('records'))}`.",
     ]
 
 
