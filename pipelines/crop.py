@@ -42,7 +42,7 @@ class FilterConfig(StageConfig):
         )
         for reason, key, name, sign in rules:
             bound, value = getattr(self, key), measured[name]
-            if bound is not None and sign * value < sign * bound:
+            if bound is not None and not sign * value >= sign * bound:  # nan fails too
                 return reason, f"{name} is {value:.4g}, crop.filters.{key} is {bound:g}"
         return None, ""
 

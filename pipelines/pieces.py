@@ -2,17 +2,19 @@
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fixtalk.dataset import clip_schema, to_blob
+from fixtalk.dataset import ARRAYS, clip_schema, to_blob
 from fixtalk.face import (
     FaceDetector,
     SquareBox,
@@ -45,6 +47,8 @@ from pipelines.marks import mark_faces
 
 if TYPE_CHECKING:
     from pipelines.crop import CropConfig
+
+LARGEST_BOX = 4  # longer sides of the picture: more is a mistake that costs gigabytes a frame
 
 
 class Job(NamedTuple):
@@ -114,6 +118,9 @@ def _clips(job: Job, report: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return
     video = job.raw / entry["video"]
     info = probe(video)
+    if entry.get("box") and entry["box"][2] > LARGEST_BOX * max(info.width, info.height):
+        detail = f"a side of {entry['box'][2]:g} pixels in a picture of {info.width}x{info.height}"
+        raise MediaError(f"{video}: the manifest's box has {detail}; correct it", "box")
     reader = VideoReader(video)
     pieces = list(_pieces(config, report, _tracks(job, report, reader), entry.get("box")))
     if not pieces:
@@ -222,11 +229,15 @@ def _read_labels(job: Job, frames: int) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             labels = {name: stored[name] for name in ("landmarks", "arkit", "pose", "camera")}
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise MediaError(f"{path}: not readable as labels: {error}", "labels") from None
-    lengths = {name: len(labels[name]) for name in ("landmarks", "arkit", "pose")}
-    if set(lengths.values()) != {frames}:
-        raise MediaError(f"{path}: {lengths} labels for {frames} frames", "labels")
+    for name in ("landmarks", "arkit", "pose"):
+        wanted = (frames, *ARRAYS[name][1:])
+        if labels[name].shape != wanted:
+            found = f"{name} have the shape {labels[name].shape}"
+            raise MediaError(f"{path}: {found}, {frames} frames need {wanted}", "labels")
+        if labels[name].dtype.kind not in "fiu" or not np.isfinite(labels[name]).all():
+            raise MediaError(f"{path}: {name} hold what is no finite number", "labels")
     return labels
 
 

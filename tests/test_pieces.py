@@ -1,5 +1,6 @@
 """One video: cuts, filters, boxes and labels; real clips as the datasets list them."""
 
+import io
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -96,6 +97,68 @@ def test_faces_outside_a_published_box_are_others(tmp_path):
     assert left[0]["box"] == [0, 0, 260]
     assert right[0]["box"] == [350, 0, 260]
     assert reasons(report) == ["outside the box"]
+
+
+@pytest.mark.parametrize("side", [5000, 10**6, 1e300])
+def test_a_box_far_larger_than_the_picture_is_a_reason(tmp_path, side):
+    write_video(tmp_path / "a.mp4", portrait(16))
+
+    rows, report = cropped(tmp_path, box=[0, 0, side])
+
+    assert (rows, reasons(report)) == ([], ["box"])
+    assert f"a side of {side:g} pixels in a picture of 320x260" in report["dropped"][0]["detail"]
+
+
+def test_what_cannot_be_measured_does_not_pass_a_filter():
+    strict = FilterConfig(min_face=1.0, min_sharpness=None, max_yaw=90.0, min_speech=None)
+    good = {"face_pixels": 90.0, "sharpness": 0.1, "yaw": 10.0, "speech": 0.5}
+
+    assert strict.refuse(good) == (None, "")
+    assert strict.refuse(good | {"yaw": float("nan")})[0] == "turned away"
+    assert strict.refuse(good | {"face_pixels": float("nan")})[0] == "face too small"
+    assert strict.refuse(good | {"speech": float("nan")}) == (None, "")
+
+
+LABELS = {
+    "landmarks": np.zeros((16, 68, 2)), "arkit": np.zeros((16, 52)), "pose": np.zeros((16, 6)),
+    "camera": "",
+}  # fmt: skip
+
+
+def labels_with(**other) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **(LABELS | other))
+    return file.getvalue()
+
+
+def flipped(data: bytes) -> bytes:
+    return bytes(value ^ (100 <= place < 120) for place, value in enumerate(data))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"",
+        b"no labels",
+        labels_with()[:-100],
+        flipped(labels_with(landmarks=np.random.default_rng(0).random((16, 68, 2)))),
+        labels_with(pose=np.zeros(16)),
+        labels_with(pose=np.zeros((16, 3))),
+        labels_with(landmarks=np.zeros((16, 5, 2))),
+        labels_with(arkit=np.float32(0)),
+        labels_with(pose=np.full((16, 6), np.nan)),
+        labels_with(pose=np.full((16, 6), "x")),
+    ],
+    ids=["empty", "text", "cut off", "bits", "flat", "short", "five", "scalar", "nan", "words"],
+)
+def test_labels_that_are_none_are_a_reason(tmp_path, stored):
+    write_video(tmp_path / "a.mp4", portrait(16))
+    (tmp_path / "a.npz").write_bytes(stored)
+
+    rows, report = cropped(tmp_path, labels="a.npz")
+
+    assert (rows, reasons(report)) == ([], ["labels"])
+    assert "a.npz: " in report["dropped"][0]["detail"]
 
 
 def test_labels_of_a_clip_without_given_ones(tmp_path):
