@@ -1,5 +1,6 @@
 """Finished clips → card/: README.md, histograms and a sheet of faces, to judge a dataset by."""
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +118,16 @@ def _text(
 ) -> str:
     """The card as Markdown."""
     lines = [
-        f"# {dataset}",
+        f"# {_plain(dataset)}",
         "",
         f"{coverage['clips']} clips, {coverage['hours']:.2f} hours, of {coverage['usable']} of "
         f"{coverage['videos']} videos ({coverage['coverage']:.1%}); {coverage['cuts']} cuts "
         f"between shots; {coverage['silent']} clips are silent, {coverage['enlarged']} enlarged.",
         "",
         "Licences as the manifest states them: "
-        + "; ".join(f"{name} ({count} videos)" for name, count in coverage["licences"].items())
+        + "; ".join(
+            f"{_plain(name)} ({count} videos)" for name, count in coverage["licences"].items()
+        )
         + ".",
         "",
         *_splits(index),
@@ -144,9 +147,14 @@ def _text(
     return "\n".join(lines)
 
 
+def _plain(text: str) -> str:
+    """Anybody's text as one line of Markdown that is neither HTML nor a cell's end."""
+    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+
+
 def _splits(index: pd.DataFrame) -> list[str]:
     rows = [
-        f"| {split} | {people} | {clips} | {frames / FPS / 3600:.2f} |"
+        f"| {_plain(split)} | {people} | {clips} | {frames / FPS / 3600:.2f} |"
         for split, people, clips, frames in index.groupby("split")
         .agg(people=("person", "nunique"), clips=("clip", "size"), frames=("frames", "sum"))
         .itertuples()
@@ -173,7 +181,7 @@ def _measured(index: pd.DataFrame) -> list[str]:
 def _reasons(coverage: dict[str, Any]) -> list[str]:
     if not coverage["reasons"]:
         return ["Nothing was left out."]
-    rows = [f"| {reason} | {count} |" for reason, count in coverage["reasons"].items()]
+    rows = [f"| {_plain(reason)} | {count} |" for reason, count in coverage["reasons"].items()]
     return ["| left out | times |", "| --- | ---: |", *rows, "", "Each one: `coverage.json`."]
 
 
@@ -183,7 +191,7 @@ def _leaks(leaks: dict[str, Any]) -> list[str]:
         if check is None:
             texts.append(f"- {name}: not looked for (`crop.leaks.{name}` is null)")
         elif "not_done" in check:
-            texts.append(f"- {name}: **not done**: {check['not_done']}")
+            texts.append(f"- {name}: **not done**: {_plain(check['not_done'])}")
         else:
             texts.append(f"- {name}: none in both splits (bound {check['bound']:g})")
     return ["Overlap of train and test:", *texts]

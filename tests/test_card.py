@@ -19,7 +19,7 @@ def film(number):
     return encode_video(np.full((FRAMES, SIDE, SIDE, 3), 8 * number, np.uint8), crf=20, gop=3)
 
 
-def written(folder, count, known):
+def written(folder, count, known, licence="CC0-1.0"):
     """A card of clips whose heads turn by 20 degrees and are believed to turn by 30."""
     (folder / "shards").mkdir(parents=True)
     writer = ShardWriter(folder / "shards", 256.0)
@@ -39,7 +39,7 @@ def written(folder, count, known):
     piece = {"silent": True, "padded": 0.0, "enlarged": False}
     drop = {"clip": "x", "video": "x.mp4", "reason": "blurred", "detail": "0.001"}
     reports = [
-        {"clip": "a", "video": "a", "cuts": 2, "licence": "CC0-1.0", "dropped": [drop],
+        {"clip": "a", "video": "a", "cuts": 2, "licence": licence, "dropped": [drop],
          "pieces": [piece] * count}
     ]  # fmt: skip
     coverage = coverage_of(reports, index) | {"leaks": LEAKS}
@@ -60,6 +60,13 @@ def test_the_card_says_what_is_there(tmp_path):
     assert "- identity: **not done**: facenet is not in models/weights" in text
     assert "misses it by 10.0°, pitch by 0.0°, roll by 0.0°" in text
     assert read_picture(card / "faces.png").shape[1] > 6 * 128
+
+
+def test_a_licence_is_no_heading_no_cell_and_no_html(tmp_path):
+    card, _ = written(tmp_path, 1, known=False, licence="<b>mine</b>\n# Free | yes")
+
+    text = (card / "README.md").read_text()
+    assert r"states them: &lt;b&gt;mine&lt;/b&gt; # Free \| yes (1 videos)." in text
 
 
 def test_the_card_is_the_same_every_time(tmp_path):
