@@ -193,7 +193,9 @@ def _leaks(leaks: dict[str, Any]) -> list[str]:
         elif "not_done" in check:
             texts.append(f"- {name}: **not done**: {_plain(check['not_done'])}")
         else:
-            texts.append(f"- {name}: none in both splits (bound {check['bound']:g})")
+            train, test = check["compared"]["train"], check["compared"]["test"]
+            among = f"{train} of train and {test} of test compared, bound {check['bound']:g}"
+            texts.append(f"- {name}: none in both splits ({among})")
     return ["Overlap of train and test:", *texts]
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fixtalk.face import FaceDetector
 from fixtalk.shards import ROW_GROUP, ShardWriter, coverage_of
@@ -66,9 +67,15 @@ class CropConfig(StageConfig):
     min_coverage: float = Field(ge=0, le=1, description="usable videos / listed videos")
     leaks: LeakConfig
 
+    @model_validator(mode="after")
+    def _pieces_can_be_long_enough(self) -> "CropConfig":
+        if self.min_frames > self.max_frames:
+            raise ValueError(f"min_frames {self.min_frames} is more than max_frames: none is kept")
+        return self
+
 
 class CropError(ValueError):
-    """Too few of the listed videos are usable; the message lists them with their reasons."""
+    """Too few videos are usable, or two clips have one name; the message lists them."""
 
 
 def crop(config: CropConfig, raw: Path, clips: Path, weights: Path) -> None:
@@ -85,7 +92,7 @@ def crop(config: CropConfig, raw: Path, clips: Path, weights: Path) -> None:
 
     Raises:
         ManifestError: no usable manifest, or a person in both splits.
-        CropError: coverage below the minimum.
+        CropError: coverage below the minimum, or two clips of one name.
         LeakError: the same sound or face in train and test.
     """
     entries = read_manifest(raw / "manifest.jsonl")
@@ -95,7 +102,7 @@ def crop(config: CropConfig, raw: Path, clips: Path, weights: Path) -> None:
         Job(config, entry, raw.resolve(), work / f"{_key(config, entry, raw)}.parquet")
         for entry in entries
     ]
-    waiting = [job for job in jobs if not job.result.is_file()]
+    waiting = [job for job in jobs if not _is_done(job.result)]
     list(map_parallel(crop_video, waiting, f"crop {raw.name}"))  # the results are on disk
     partial = work / "clips"
     shutil.rmtree(partial, ignore_errors=True)
@@ -103,7 +110,11 @@ def crop(config: CropConfig, raw: Path, clips: Path, weights: Path) -> None:
     reports, index = _gather(config, jobs, partial / "shards")
     coverage = coverage_of(reports, index)
     _require_coverage(coverage, config.min_coverage, clips)
+    _require_names(index)
     coverage["leaks"] = find_leaks(config.leaks, partial, weights)
+    for name, check in coverage["leaks"].items():
+        if "not_done" in (check or {}):
+            sys.stderr.write(f"crop.leaks.{name} was not done: {check['not_done']}\n")
     require_no_leak(coverage, clips)
     index.to_csv(partial / "index.csv", index=False)
     (partial / "coverage.json").write_text(json.dumps(coverage, indent=1) + "\n", encoding="utf-8")
@@ -111,6 +122,14 @@ def crop(config: CropConfig, raw: Path, clips: Path, weights: Path) -> None:
     shutil.rmtree(clips, ignore_errors=True)
     partial.replace(clips)
     shutil.rmtree(work)
+
+
+def _is_done(result: Path) -> bool:
+    """Whether a video's result is there; one that a power cut left unreadable is made again."""
+    try:
+        return b"report" in (pq.read_metadata(result).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def _gather(
@@ -145,6 +164,15 @@ def _code() -> bytes:
     sources = [package / f"{name}.py" for name in [*names, "tracks"]]
     sources += [Path(inspect.getfile(module)) for module in (marks, pieces)]
     return b"".join(source.read_bytes() for source in [*sources, Path(__file__)])
+
+
+def _require_names(index: pd.DataFrame) -> None:
+    twice = index["clip"][index["clip"].duplicated()].unique()
+    if len(twice):
+        raise CropError(
+            f"two clips are called {', '.join(twice[:5])}: pieces of a video are numbered after #; "
+            "rename the clips of the manifest that end so"
+        )
 
 
 def _require_coverage(coverage: dict[str, Any], minimum: float, clips: Path) -> None:

@@ -56,6 +56,9 @@ class Face(NamedTuple):
 def find_leaks(config: LeakConfig, clips: Path, weights: Path) -> dict[str, Any]:
     """For sound and identity: null if not looked for, a reason if that was not possible, or pairs.
 
+    Beside the pairs stands how many clips (sound) or people (identity) of each split were
+    compared: those without sound or without a face are not.
+
     Faces are compared by FaceNet only. The project's own judges know rendered people and are
     never asked here.
 
@@ -77,9 +80,10 @@ def find_leaks(config: LeakConfig, clips: Path, weights: Path) -> dict[str, Any]
             found[name] = {"bound": bound, "not_done": f"all clips are of {', '.join(splits)}"}
         else:
             try:
-                found[name] = {"bound": bound, "pairs": look(bound)}
+                report = look(bound)
             except WeightsMissingError as error:
-                found[name] = {"bound": bound, "not_done": str(error)}
+                report = {"not_done": str(error)}
+            found[name] = {"bound": bound, **report}
     return found
 
 
@@ -103,17 +107,25 @@ def require_no_leak(coverage: dict[str, Any], clips: Path) -> None:
         raise LeakError("\n".join([f"train and test overlap; all pairs are in {report}:", *lines]))
 
 
-def _sound_pairs(clips: Path, bound: float) -> list[dict[str, Any]]:
+def _compared(train: int, test: int, pairs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pairs and what they were looked for among; a reason where there was nothing to compare."""
+    if not train or not test:
+        return {"not_done": f"{train} of train and {test} of test have what is compared"}
+    return {"compared": {"train": train, "test": test}, "pairs": pairs}
+
+
+def _sound_pairs(clips: Path, bound: float) -> dict[str, Any]:
     rows = [one for some in map_parallel(_prints, find_shards(clips), "listen") for one in some]
     train, test = (
         [(clip, prints) for clip, of, prints in rows if of == split and len(prints.hashes)]
         for split in ("train", "test")
     )
     matches = shared_recordings([p for _, p in test], [p for _, p in train], bound)
-    return [
+    pairs = [
         {"train": train[match.other][0], "test": test[match.one][0], "share": match.share}
         for match in matches
     ]
+    return _compared(len(train), len(test), pairs)
 
 
 def _prints(shard: Path) -> list[tuple[str, str, Prints]]:
@@ -124,12 +136,13 @@ def _prints(shard: Path) -> list[tuple[str, str, Prints]]:
     ]
 
 
-def _face_pairs(clips: Path, weights: Path, bound: float) -> list[dict[str, Any]]:
+def _face_pairs(clips: Path, weights: Path, bound: float) -> dict[str, Any]:
     _facenet(weights)  # missing weights are told before anything is decoded
     pages = [page for split in ("train", "test") for page in find_pages(clips, split)]
     embed = partial(_faces, weights)
     faces = [face for some in map_parallel(embed, _few(pages), "compare") for face in some]
-    return similar_people(faces, bound)
+    people = {split: {f.person for f in faces if f.split == split} for split in ("train", "test")}
+    return _compared(len(people["train"]), len(people["test"]), similar_people(faces, bound))
 
 
 def _few(pages: Sequence[Page]) -> list[Page]:

@@ -16,7 +16,10 @@ KEYS = (
     "labels", "identity_seed", "source", "start", "stop", "format", "tool", "licence", "sha256",
     "bytes", "status", "reason",
 )  # fmt: skip
-REQUIRED = {"clip", "video", "person", "split", "status"}
+REQUIRED = ("clip", "video", "person", "split", "status")
+TEXTS = ("session", "motion", "emotion", "sentence", "labels")
+NUMBERS = ("level", "identity_seed")
+SPLITS = ("train", "test")
 
 
 class ManifestError(ValueError):
@@ -89,9 +92,17 @@ def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
         entry = json.loads(line)
     except json.JSONDecodeError as error:
         raise ManifestError(f"{path}:{number}: not JSON ({error}); run download again") from None
-    missing = REQUIRED - set(entry)
+    missing = set(REQUIRED) - set(entry) if isinstance(entry, dict) else REQUIRED
     if missing:
         raise ManifestError(f"{path}:{number}: misses {', '.join(sorted(missing))}")
+    for name in (*REQUIRED, *TEXTS, *NUMBERS):
+        kind = int if name in NUMBERS else str
+        value = entry.get(name)
+        if type(value) is not kind and (name in REQUIRED or value is not None):
+            wanted = {int: "a whole number", str: "text"}[kind]
+            raise ManifestError(f"{path}:{number}: {name} is {value!r}; write {wanted}")
+    if entry["split"] not in SPLITS:
+        raise ManifestError(f"{path}:{number}: split is {entry['split']!r}; write train or test")
     if not _is_box(entry.get("box")):
         raise ManifestError(
             f"{path}:{number}: box is {entry['box']!r}; write null or [x0, y0, side] in pixels, "

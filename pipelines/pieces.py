@@ -1,7 +1,6 @@
 """One video of a manifest → its clips as rows, and a report on what was left out and why."""
 
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from functools import cache
@@ -43,6 +42,7 @@ from fixtalk.tracks import (
     split_tracks,
     tracks_inside,
 )
+from pipelines.files import replacing
 from pipelines.marks import mark_faces
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ class Piece(NamedTuple):
 
 def crop_video(job: Job) -> None:
     """Write the clips of one video and, as metadata, the report on it to `job.result`."""
-    temporary = job.result.with_suffix(f".{os.getpid()}.partial")
     report = {
         "clip": job.entry["clip"],
         "video": job.entry["video"],
@@ -100,14 +99,16 @@ def crop_video(job: Job) -> None:
         "dropped": [],
         "pieces": [],
     }
-    with pq.ParquetWriter(temporary, clip_schema(), compression="none") as writer:
+    with (
+        replacing(job.result) as temporary,
+        pq.ParquetWriter(temporary, clip_schema(), compression="none") as writer,
+    ):
         try:
             for row in _clips(job, report):
                 writer.write_table(pa.Table.from_pylist([row], clip_schema()))
         except MediaError as error:
             _drop(report, error.reason, str(error))
         writer.add_key_value_metadata({"report": json.dumps(report)})
-    temporary.replace(job.result)
 
 
 def _clips(job: Job, report: dict[str, Any]) -> Iterator[dict[str, Any]]:

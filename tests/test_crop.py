@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from skimage.data import astronaut
 
 from fixtalk.dataset import clip_schema, read_clips
@@ -207,6 +208,35 @@ def test_after_an_interruption_finished_videos_are_not_done_again(tmp_path, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "raw"]
 
 
+def test_a_result_that_a_power_cut_tore_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "map_parallel", in_this_process)
+    raw = listed(tmp_path / "raw", entry("a", "a.mp4"), entry("b", "b.mp4", status="gone"))
+    write_video(raw / "a.mp4", portrait(16))
+    with pytest.raises(CropError):
+        crop(CONFIG.model_copy(update={"min_coverage": 1.0}), raw, tmp_path / "clips", WEIGHTS)
+    for result in (tmp_path / ".clips.crop").glob("*.parquet"):
+        result.write_bytes(result.read_bytes()[:-9])
+
+    crop(CONFIG, raw, tmp_path / "clips", WEIGHTS)
+
+    assert [row["clip"] for row in read_clips(tmp_path / "clips")] == ["a"]
+
+
+def test_a_name_that_a_piece_of_another_video_has_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "map_parallel", in_this_process)
+    raw = listed(tmp_path / "raw", entry("a", "a.mp4"), entry("a#0", "b.mp4"))
+    write_video(raw / "a.mp4", portrait(48))
+    write_video(raw / "b.mp4", portrait(16))
+
+    with pytest.raises(CropError, match="two clips are called a#0"):
+        crop(CONFIG, raw, tmp_path / "clips", WEIGHTS)
+
+
+def test_pieces_that_are_never_long_enough_are_refused():
+    with pytest.raises(ValidationError, match="min_frames 31 is more than max_frames"):
+        CropConfig.model_validate(CONFIG.model_dump() | {"min_frames": 31})
+
+
 def test_too_few_usable_videos_are_an_error_that_lists_them(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "map_parallel", in_this_process)
     raw = listed(
@@ -244,6 +274,24 @@ def test_an_unusable_manifest_is_named(tmp_path, manifest):
 
     with pytest.raises(ManifestError, match=r"manifest.jsonl"):
         crop(CONFIG, tmp_path, tmp_path / "clips", WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("split", "val", "write train or test"),
+        ("person", None, "write text"),
+        ("emotion", 5, "write text"),
+        ("level", "2", "write a whole number"),
+        ("level", 2.5, "write a whole number"),
+        ("level", True, "write a whole number"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named_with_its_line(tmp_path, key, value, told):
+    raw = listed(tmp_path / "raw", entry("a", "a.mp4"), entry("b", "b.mp4", **{key: value}))
+
+    with pytest.raises(ManifestError, match=rf"manifest.jsonl:2: {key} is {value!r}; {told}"):
+        crop(CONFIG, raw, tmp_path / "clips", WEIGHTS)
 
 
 @pytest.mark.parametrize("box", [[1, 2], [1, 2, 0], [1, 2, float("nan")], [1, 2, "3"], 7, {}])

@@ -57,7 +57,7 @@ def test_without_overlap_nothing_is_raised(tmp_path):
 
     found = find_leaks(SOUND, tmp_path, tmp_path)
 
-    assert found["sound"] == {"bound": 0.2, "pairs": []}
+    assert found["sound"] == {"bound": 0.2, "compared": {"train": 1, "test": 1}, "pairs": []}
     require_no_leak({"leaks": found}, tmp_path / "clips")
     assert not (tmp_path / "clips.coverage.json").exists()
 
@@ -67,7 +67,7 @@ def test_checks_that_cannot_be_done_are_told(tmp_path):
 
     found = find_leaks(ALL, tmp_path, tmp_path / "weights")
 
-    assert found["sound"]["pairs"] == []
+    assert found["sound"]["not_done"] == "0 of train and 0 of test have what is compared"
     assert "facenet is not in" in found["identity"]["not_done"]
     assert "fixtalk weights fetch facenet" in found["identity"]["not_done"]
     require_no_leak({"leaks": found}, tmp_path / "clips")
@@ -116,8 +116,9 @@ def test_faces_are_those_of_the_first_clips_of_each_person(tmp_path, monkeypatch
     monkeypatch.setattr(leaks, "_facenet", lambda weights: None)
     monkeypatch.setattr(leaks, "_embed", lambda weights, row: looked.append(row["clip"]) or [])
 
-    assert find_leaks(ALL, tmp_path, tmp_path)["identity"]["pairs"] == []
+    found = find_leaks(ALL, tmp_path, tmp_path)["identity"]
 
+    assert found["not_done"] == "0 of train and 0 of test have what is compared"
     assert sorted(looked) == sorted(f"P{n % 2}/{n}" for n in range(8))
     monkeypatch.undo()
     assert leaks._embed(tmp_path, rows[0]) == [], "no face, no embedding"
