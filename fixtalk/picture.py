@@ -8,7 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fixtalk.container import MAX_PIXELS, MediaError
 from fixtalk.shapes import UInt8
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 SMALLEST_SIDE = 32  # pixels: no face can be told in less
 
 
@@ -61,5 +61,5 @@ def _first_frame(path: Path) -> UInt8[np.ndarray, "height width 3"]:
         return next(iter(VideoReader(path)))
     except MediaError as error:
         raise MediaError(
-            f"neither a picture ({', '.join(FORMATS[:5])}) nor a video: {error}", error.reason
+            f"neither a picture ({', '.join(FORMATS)}) nor a video: {error}", error.reason
         ) from None
