@@ -12,7 +12,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 SMALLEST_SIDE = 32  # pixels: no face can be told in less
 
 
-def read_picture(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+def read_picture(path: Path | str) -> UInt8[np.ndarray, "height width 3"]:
     """RGB pixels of a picture, or of the first frame of a video.
 
     It is turned upright as its EXIF says; what is transparent becomes white; grey and 16-bit
@@ -21,6 +21,7 @@ def read_picture(path: Path) -> UInt8[np.ndarray, "height width 3"]:
     Raises:
         MediaError: missing, neither picture nor video, cut off, too large or too small.
     """
+    path = Path(path)
     if not path.is_file():
         raise MediaError(f"{path}: not found; check the path", "not found")
     try:
