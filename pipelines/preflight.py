@@ -15,6 +15,7 @@ from fixtalk.tracks import find_tracks, main_tracks
 # As the crop stage's in params.yaml: the model has seen faces framed like this only.
 MARGIN, DETECT_RESOLUTION, MIN_PROBABILITY, DETECT_EVERY = 0.1, 256, 0.9, 8
 LOOKED_AT = 4 * FPS  # frames of a clip that its square is made from
+LOOKED_AGAIN = 2 * FPS  # frames between looks at whether the head is still in its square
 NOSE = 0.6  # of the distance of the eyes, by which the tip of a nose stands before them
 NEARLY = 5.0  # degrees of yaw that make no difference
 LARGE_YAW = 30.0  # degrees, beyond which a picture does not show half of the face
@@ -88,8 +89,6 @@ def frame_clip(path: Path, faces: FaceDetector, resolution: int) -> Framing:
     info, reader = probe(path), VideoReader(path)
     frames = iter(reader)
     tracks, others = main_tracks(find_tracks(islice(frames, LOOKED_AT), faces, DETECT_EVERY))
-    for _ in frames:
-        continue
     if not tracks:
         raise MediaError(
             f"{path}: no face in the first {LOOKED_AT // FPS} s; cut the clip so that it begins "
@@ -97,18 +96,24 @@ def frame_clip(path: Path, faces: FaceDetector, resolution: int) -> Framing:
         )
     track = max(tracks, key=lambda track: track.weight)
     box = head_square([one.box for one in track.detections], MARGIN)
-    shape = info.height, info.width
+    lost, shape = _lost(frames, faces, box), (info.height, info.width)
     warnings = list(_doubts(box, shape, track.detections, resolution))
     if others:
         warnings.append("several faces: the one shown longest and largest is taken")
+    if lost:
+        warnings.append(
+            f"at {', '.join(f'{second:g}' for second in lost[:5])} s no face lies in the square of "
+            f"the first {LOOKED_AT // FPS} s: cut the clip there"
+        )
     if reader.damage:
         warnings.append(f"damaged: {reader.damage}; what can be decoded is used")
     if info.fps < FEW_FPS:
         warnings.append(f"{info.fps:.4g} frames a second: frames are repeated to {FPS}")
     seconds = f"{info.fps:.4g} → {FPS} fps, {reader.frames / FPS:.2f} s"
+    sound = "with sound" if info.has_audio else "no sound"
     return Framing(
         box=box,
-        found=f"{_size(shape)}, {seconds}, {_face(track.detections)}",
+        found=f"{_size(shape)}, {seconds}, {sound}, {_face(track.detections)}",
         warnings=[f"{path}: {warning}" for warning in warnings],
         frames=reader.frames,
         neutral=track.frames[_frontal(track.detections)],
@@ -125,6 +130,24 @@ def yaw(points: Float[np.ndarray, "5 2"]) -> float:
     eyes = right - left
     shift = float((nose - (left + right) / 2) @ eyes) / max(float(eyes @ eyes), 1e-6)
     return float(np.degrees(np.arctan(shift / NOSE)))
+
+
+def _lost(
+    frames: Iterator[UInt8[np.ndarray, "height width 3"]], faces: FaceDetector, box: SquareBox
+) -> list[float]:
+    """Seconds at which no face lies within the square; reads all that follows the first look."""
+    low = np.array([box.x0, box.y0])
+    lost = []
+    for number, frame in enumerate(frames, start=LOOKED_AT):
+        if number % LOOKED_AGAIN:
+            continue
+        inside = [
+            (one.box[:2] >= low).all() and (one.box[2:] <= low + box.side).all()
+            for one in faces(frame[None])[0]
+        ]
+        if not any(inside):
+            lost.append(number / FPS)
+    return lost
 
 
 def _frontal(detections: Sequence[Detection]) -> int:

@@ -16,21 +16,23 @@ def portrait(side=128, shift=0):
     return cv2.resize(head, (side, side), interpolation=cv2.INTER_AREA)
 
 
-def sway(number):
-    return round(12 * np.sin(number / 7))
+def swaying(picture):
+    """Pictures by frame number; `picture` draws one of a given shift."""
+    pictures = {shift: picture(shift=shift) for shift in range(-12, 13)}
+    return lambda number: pictures[round(12 * np.sin(number / 7))]
 
 
-def write_clip(path, frames=30, fps=Fraction(25), picture=portrait, sound=None, rate=48000):
-    """A clip whose head sways; `sound` is a float signal at `rate`, two channels alike."""
+def write_clip(path, frames=30, fps=Fraction(25), pictures=None, sound=None, rate=48000):
+    """A clip, by default of a head that sways; `sound` is a float signal, two channels alike."""
+    pictures = pictures or swaying(portrait)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast"})
         stream.pix_fmt = "yuv420p"
-        pictures = {shift: picture(shift=shift) for shift in range(-12, 13)}
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.height, stream.width = pictures(0).shape[:2]
         if sound is not None:
             add_sound(container, sound, rate, "aac")
         for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(pictures[sway(number)], format="rgb24")
+            frame = av.VideoFrame.from_ndarray(pictures(number), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

@@ -17,7 +17,7 @@ from fixtalk.model import FixTalk
 from pipelines.animate import MARK, AnimateConfig, animate
 from pipelines.cli import app
 from tests.conftest import ROOT, TINY
-from tests.talkers import NTSC, clicks, portrait, write_clip, write_sound
+from tests.talkers import NTSC, clicks, portrait, swaying, write_clip, write_sound
 
 TRAINED = ROOT / "baselines" / "model" / "checkpoint"
 
@@ -29,8 +29,10 @@ def files(tmp_path_factory):
     Image.fromarray(portrait(160)).save(folder / "face.png")
     sound = 0.5 * np.sin(np.arange(48000) / 20)
     write_clip(folder / "clip.mp4", 25, sound=sound)
-    write_clip(folder / "other.mp4", 10, picture=lambda shift: portrait(96, -shift)[:, ::-1])
-    write_clip(folder / "blank.mp4", 5, picture=lambda shift: np.zeros((64, 64, 3), np.uint8))
+    write_clip(
+        folder / "other.mp4", 10, pictures=swaying(lambda shift: portrait(96, -shift)[:, ::-1])
+    )
+    write_clip(folder / "blank.mp4", 5, pictures=lambda n: np.zeros((64, 64, 3), np.uint8))
     Image.new("RGB", (99, 99)).save(folder / "blank.png")
     Image.fromarray(portrait(24)).save(folder / "tiny.png")
     (folder / "text.mp4").write_text("no video")

@@ -63,9 +63,22 @@ def test_clip_is_measured_to_its_end_and_its_frames_share_a_square(faces, tmp_pa
     framing = frame_clip(path, faces, 64)
 
     assert framing.frames == 50  # 59 * 1001 / 30000 s
-    assert "29.97 → 25 fps, 2.00 s" in framing.found
+    assert "29.97 → 25 fps, 2.00 s, no sound" in framing.found
     assert not framing.warnings
     assert framing.box.side > frame_picture(portrait(), "", faces, 64, 1).box.side  # it sways
+
+
+def test_head_that_leaves_its_square_is_noticed(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight, "LOOKED_AT", 10)
+    monkeypatch.setattr(preflight, "LOOKED_AGAIN", 10)
+    left, right = np.zeros((2, 128, 256, 3), np.uint8)
+    left[:, :128] = right[:, 128:] = portrait()
+    clip = write_clip(tmp_path / "a.mp4", 40, pictures=lambda n: left if n < 25 else right)
+
+    framing = frame_clip(clip, faces, 64)
+
+    assert framing.frames == 40
+    assert any("at 1.2 s no face lies in the square" in warning for warning in framing.warnings)
 
 
 def test_damaged_clip_is_said_to_be(faces, tmp_path):
@@ -79,7 +92,7 @@ def test_damaged_clip_is_said_to_be(faces, tmp_path):
 
 
 def test_clip_without_a_face_is_refused(faces, tmp_path):
-    path = write_clip(tmp_path / "a.mp4", 10, picture=lambda shift: np.zeros((64, 64, 3), np.uint8))
+    path = write_clip(tmp_path / "a.mp4", 10, pictures=lambda n: np.zeros((64, 64, 3), np.uint8))
 
     with pytest.raises(MediaError, match=r"a\.mp4: no face in the first 4 s; cut the clip"):
         frame_clip(path, faces, 64)
