@@ -98,12 +98,12 @@ def test_face_goes_back_into_the_whole_picture(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "kind"),
-    [(20, "wav 44100"), pytest.param(300, "m4a 48000", marks=pytest.mark.slow),
-     (5, "wav 8000"), (5, "mp3 44100"), (5, "video")],
+    ("seconds", "fps", "kind"),
+    [(20, NTSC, "wav 44100"), pytest.param(300, NTSC, "m4a 48000", marks=pytest.mark.slow),
+     (5, Fraction(60), "wav 8000"), (5, NTSC, "mp3 44100"), (5, NTSC, "video")],
 )  # fmt: skip
-def test_clicks_stay_where_they_are(files, tmp_path, seconds, kind):
-    driving = write_clip(tmp_path / "driving.mp4", int(seconds * NTSC), NTSC)
+def test_clicks_stay_where_they_are(files, tmp_path, seconds, fps, kind):
+    driving = write_clip(tmp_path / "driving.mp4", int(seconds * fps), fps)
     times = np.arange(0.5, seconds - 0.5, 1.37)
     if kind == "video":
         sound = write_clip(tmp_path / "sound.mp4", seconds * 30, Fraction(30),
