@@ -88,14 +88,7 @@ def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
     first = next(iter(clips))
     frames = clips[first].frames
     sound = _sound(config, first, frames, say)
-    batches = animate_in_batches(
-        model,
-        crop_frame(picture, person.box, side),
-        [_driver(clip, clips[clip], roles[clip], side, config.relative) for clip in clips],
-        _gains(config),
-        Smoothing() if config.smooth else None,
-        config.batch,
-    )
+    batches = _batches(config, model, crop_frame(picture, person.box, side), clips, roles)
     watch = Stopwatch(device)
     pictures: Iterable[np.ndarray] = _timed(batches, watch)
     if config.paste_back:
@@ -149,6 +142,20 @@ def _report(say: Say, name: object, framing: Framing) -> None:
     say(f"{name}: {framing.found}")
     for warning in framing.warnings:
         say(f"warning: {warning}")
+
+
+def _batches(
+    config: AnimateConfig,
+    model: fixtalk.FixTalk,
+    source: np.ndarray,
+    clips: dict[Path, Framing],
+    roles: dict[Path, tuple[str, ...]],
+) -> Iterator[np.ndarray]:
+    """Generated frames, as the clips are decoded."""
+    side, relative = model.config.resolution, config.relative
+    drivers = [_driver(clip, clips[clip], roles[clip], side, relative) for clip in clips]
+    smoothing = Smoothing() if config.smooth else None
+    return animate_in_batches(model, source, drivers, _gains(config), smoothing, config.batch)
 
 
 def _driver(

@@ -16,6 +16,7 @@ from fixtalk.media import probe, read_audio, read_video
 from fixtalk.model import FixTalk
 from pipelines.animate import MARK, AnimateConfig, animate
 from pipelines.cli import app
+from pipelines.preflight import detector
 from tests.conftest import ROOT, TINY
 from tests.talkers import NTSC, clicks, portrait, swaying, write_clip, write_sound
 
@@ -190,6 +191,24 @@ def test_existing_video_is_replaced_only_by_a_complete_one(files, tmp_path):
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert "comment" not in container.metadata
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "out.mp4"]
+
+
+@pytest.mark.slow
+def test_real_portrait_moves_as_a_real_head(real_clips, tmp_path):
+    driving = real_clips / "hdtf" / "WDA_AlexandriaOcasioCortez_000.mp4"
+    source = real_clips / "edtalk" / "identity_source.jpg"
+    out = tmp_path / "out.mp4"
+
+    animate(
+        AnimateConfig(source=source, driving=driving, relative=True, model=TRAINED, out=out), str
+    )
+
+    faces = detector()
+    across = [
+        [faces(frame[None])[0][0].points[:2, 0].mean() / frame.shape[1] for frame in frames[::8]]
+        for frames in (read_video(out), read_video(driving))
+    ]
+    assert np.corrcoef(*across)[0, 1] > 0.8  # where the eyes are
 
 
 @pytest.mark.slow
