@@ -28,8 +28,8 @@ class PasteBack:
             slice(rows.start - box.y0, rows.stop - box.y0),
             slice(columns.start - box.x0, columns.stop - box.x0),
         )
-        self.weight = feathered(box.side)[self.inside][..., None]
-        self.kept = self.picture[self.place] * (1 - self.weight)
+        self.weight = np.ascontiguousarray(feathered(box.side)[self.inside])
+        self.covered = np.ascontiguousarray(self.picture[self.place])
 
     def __call__(
         self, face: UInt8[np.ndarray, "side side 3"]
@@ -39,8 +39,8 @@ class PasteBack:
         how = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
         face = cv2.resize(face, (self.side, self.side), interpolation=how)
         pasted = self.picture.copy()
-        blended = self.kept + face[self.inside] * self.weight
-        pasted[self.place] = np.rint(blended).astype(np.uint8)
+        face = np.ascontiguousarray(face[self.inside])
+        pasted[self.place] = cv2.blendLinear(face, self.covered, self.weight, 1 - self.weight)
         return pasted
 
 

@@ -98,6 +98,15 @@ def test_face_goes_back_into_the_whole_picture(files, tmp_path):
     assert difference[60:110, 50:100].mean() > 8  # face
 
 
+def test_huge_picture_is_pasted_into_at_the_size_that_players_show(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.animate.LONGEST_SIDE", 120)
+
+    _, said = made(files, tmp_path / "out.mp4", paste_back=True)
+
+    assert probe(tmp_path / "out.mp4").width == 120
+    assert any("face.png: scaled to 120x120 px" in line for line in said)
+
+
 @pytest.mark.parametrize(
     ("seconds", "fps", "kind"),
     [(20, NTSC, "wav 44100"), pytest.param(300, NTSC, "m4a 48000", marks=pytest.mark.slow),
