@@ -136,10 +136,9 @@ def _render(
 ) -> UInt8[np.ndarray, "frames side side 3"]:
     """Pictures of the person; what a motion leaves out is the person's own."""
     count = len(motions)
-    own = person.motion._asdict()
     moved = {name: torch.stack([one[name] for one in motions]) for name in motions[0]}
-    kept = {n: v if v is None else v.expand(count, -1) for n, v in own.items() if n not in moved}
-    frames = model.animate(person, type(person.motion)(**moved, **kept))
+    motion = person.expand(count).motion._replace(**moved)
+    frames = model.animate(person, motion)
     if not torch.isfinite(frames).all():
         raise ValueError(
             f"the model gave NaN in frames {start} to {start + count - 1}: its training diverged; "

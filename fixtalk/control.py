@@ -46,7 +46,7 @@ class OneEuroFilter:
         self.value: Tensor | None = None
         self.speed: Tensor | None = None
 
-    def __call__(self, values: Float[Tensor, "batch count"]) -> Float[Tensor, "batch count"]:
+    def __call__(self, values: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The next frames' coefficients, filtered."""
         return torch.stack([self._next(value) for value in values])
 
@@ -67,11 +67,11 @@ def _share(cutoff: Tensor | float) -> Tensor | float:
 
 
 def mix(
-    own: Float[Tensor, "1 count"],
-    driven: Float[Tensor, "batch count"],
+    own: Float[Tensor, "1 ..."],
+    driven: Float[Tensor, "batch ..."],
     gain: float = 1.0,
-    neutral: Float[Tensor, "1 count"] | None = None,
-) -> Float[Tensor, "batch count"]:
+    neutral: Float[Tensor, "1 ..."] | None = None,
+) -> Float[Tensor, "batch ..."]:
     """One component's coefficients: the source's own, plus the driver's motion times the gain.
 
     A gain of 0 leaves the source as it is. Absolute motion is the driver's difference from the

@@ -1,5 +1,6 @@
 """`fixtalk.animate`: frames as they come, each component from its own driver."""
 
+from dataclasses import replace
 from itertools import count, islice
 
 import numpy as np
@@ -12,6 +13,7 @@ from fixtalk.media import to_float, to_uint8
 from fixtalk.model import FixTalk
 from tests.conftest import ROOT, TINY, TINY_FIXTALK
 from tests.discs import disc
+from tests.test_backbone import KeyPointModel
 
 
 @pytest.fixture(scope="module", params=["trained base", "untrained fixtalk"])
@@ -121,6 +123,19 @@ def test_shorter_driver_goes_to_and_fro_and_the_first_says_the_length(model):
     for later, earlier in ((3, 1), (4, 0), (5, 1), (6, 2)):
         assert np.array_equal(made[later], made[earlier])
     assert not np.array_equal(made[1], made[2])
+
+
+def test_another_backbone_is_driven_by_its_own_kind_of_motion():
+    torch.manual_seed(0)
+    model = FixTalk(TINY_FIXTALK, backbone=KeyPointModel()).eval()
+    drivers = driver(1, components=("points",))
+
+    made = frames(model, drivers, batch=4)
+    options = {"gains": {"points": 2.0}, "smoothing": Smoothing()}
+    changed = frames(model, replace(drivers, neutral=disc(1, 0, 64)), batch=4, **options)
+
+    assert made.shape == changed.shape == (10, 64, 64, 3)
+    assert not np.array_equal(made, changed)
 
 
 @pytest.mark.parametrize(
