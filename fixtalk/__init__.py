@@ -4,10 +4,13 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Driver": "fixtalk.animation",
     "FixTalk": "fixtalk.model",
     "ModelConfig": "fixtalk.model",
     "Motion": "fixtalk.decoupling",
+    "Smoothing": "fixtalk.control",
     "Source": "fixtalk.model",
+    "animate": "fixtalk.animation",
     "load_checkpoint": "fixtalk.checkpoint",
     "load_edtalk": "fixtalk.release",
     "save_checkpoint": "fixtalk.checkpoint",

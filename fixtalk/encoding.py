@@ -56,10 +56,12 @@ def write_video(
     gop: int = FPS,
     audio: Int[np.ndarray, " samples"] | None = None,
     lossless: bool = False,
+    comment: str | None = None,
 ) -> None:
     """Write frames as `encode_video` does, under a temporary name until complete.
 
-    The mp4 can be played while it loads (its index comes first).
+    The mp4 can be played while it loads (its index comes first). The comment goes into the file's
+    metadata, under that name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"fflags": "+bitexact"} | ({} if lossless else {"movflags": "+faststart"})
@@ -69,6 +71,8 @@ def write_video(
         with av.open(
             str(temporary), "w", format="matroska" if lossless else "mp4", options=options
         ) as container:
+            if comment:
+                container.metadata["comment"] = comment
             _encode(container, frames, crf=crf, gop=gop, audio=audio, lossless=lossless)
         temporary.replace(path)
 

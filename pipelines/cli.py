@@ -1,19 +1,17 @@
-"""`fixtalk` command line → leaderboard on screen, health of the installation, judges' weights."""
+"""`fixtalk` command line → animated pictures, scores, leaderboard on screen, health, weights."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from pipelines.cli_systems import systems_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 weights_app = typer.Typer(
     no_args_is_help=True, help="Published networks that judge: list, fetch, verify."
 )
 app.add_typer(weights_app, name="weights")
-systems_app = typer.Typer(
-    no_args_is_help=True, help="Systems of others: list, run your checkout of one, import videos."
-)
 app.add_typer(systems_app, name="systems")
 WEIGHTS = Path("models/weights")
 WeightsFolder = Annotated[Path, typer.Option("--folder", help="where the weights lie")]
@@ -32,6 +30,39 @@ def leaderboard(
         typer.echo(f"{path} is missing: run `make repro` first", err=True)
         raise typer.Exit(1)
     Console().print(Markdown(path.read_text(encoding="utf-8")))
+
+
+@app.command()
+def animate(
+    source: Annotated[Path, typer.Option(help="picture of a person, or video: its first frame")],
+    out: Annotated[Path, typer.Option(help="mp4 to write")],
+    driving: Annotated[Path | None, typer.Option(help="clip that moves the person")] = None,
+    pose: Annotated[str | None, typer.Option(help="clip that moves the head, or still")] = None,
+    expression: Annotated[str | None, typer.Option(help="clip of the expression, or still")] = None,
+    audio: Annotated[Path | None, typer.Option(help="sound track, file or video")] = None,
+    lip_gain: Annotated[float, typer.Option(min=0, help="0: as the source, 2: doubled")] = 1,
+    pose_gain: Annotated[float, typer.Option(min=0, help="the same of the head")] = 1,
+    expression_gain: Annotated[float, typer.Option(min=0, help="the same of the expression")] = 1,
+    relative: Annotated[bool, typer.Option("--relative", help="motion since the start")] = False,
+    smooth: Annotated[bool, typer.Option("--smooth", help="calm the motion")] = False,
+    paste_back: Annotated[bool, typer.Option("--paste-back", help="whole picture")] = False,
+    face: Annotated[int, typer.Option(min=1, help="of several, by size")] = 1,
+    mark: Annotated[bool, typer.Option(help="say in the file that it is AI-generated")] = True,
+    batch: Annotated[int, typer.Option(min=1, help="frames at once; 1: least delay")] = 8,
+    model: Annotated[Path, typer.Option(help="folder of a trained model")] = Path("models/fixtalk"),
+) -> None:
+    """Move a person in a picture as others move: lips, head and expression from any clips."""
+    settings = dict(locals())
+    from pipelines import animate as animation
+
+    for role in ("pose", "expression"):
+        if settings[role] not in (None, "still"):
+            settings[role] = Path(settings[role])
+    try:
+        animation.animate(animation.AnimateConfig(**settings), typer.echo)
+    except (ValueError, OSError) as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -176,83 +207,6 @@ def why(
         typer.echo(error, err=True)
         raise typer.Exit(1) from None
     Console().print(Markdown(text))
-
-
-@systems_app.command("list")
-def list_systems() -> None:
-    """Show the systems of the paper's tables: where they are, under which terms, how to run one."""
-    import shlex
-
-    from pipelines.systems import read_systems
-
-    for system in read_systems().values():
-        typer.echo(f"{system.name}: {system.title}\n  from     {system.where}")
-        typer.echo(f"  licence  {system.licence}")
-        for mode, command in system.commands.items():
-            typer.echo(f"  {mode:8} {shlex.join(command)}")
-        doubt = system.reason and f"not verified: {system.reason}"
-        for note in filter(None, [system.inputs, *system.notes, doubt]):
-            typer.echo(f"  - {note}")
-
-
-@systems_app.command("run")
-def run_system(
-    name: str,
-    checkout: Annotated[Path, typer.Option(help="your clone of its repository, with weights")],
-    python: Annotated[str, typer.Option(help="Python of its own environment")],
-    pairs: Annotated[
-        Path, typer.Option(help="CSV pair,source,driving,audio; or results/<name>/videos/self")
-    ],
-    out: Annotated[Path, typer.Option(help="folder for videos, logs and coverage")],
-    mode: Annotated[str | None, typer.Option(help="video or audio, where it has both")] = None,
-    timeout: Annotated[float, typer.Option(help="seconds a pair may take")] = 3600,
-) -> None:
-    """Make a system's videos with its own code; again: only what is missing."""
-    from pipelines import systems
-
-    _make_videos(out, lambda: systems.run_system(name, checkout, python, pairs, out, mode=mode,
-                                                 timeout=timeout))  # fmt: skip
-
-
-@systems_app.command("import")
-def import_system(
-    name: str,
-    folder: Annotated[Path, typer.Argument(help="its videos, named as the pairs are")],
-    out: Annotated[Path, typer.Option(help="folder for videos and coverage")],
-    pairs: Annotated[Path | None, typer.Option(help="CSV of what there should be")] = None,
-) -> None:
-    """Take over finished videos of a system, checked one by one."""
-    from pipelines import systems
-
-    _make_videos(out, lambda: systems.import_system(name, folder, out, pairs))
-
-
-def _make_videos(out: Path, make: Callable[[], dict[str, Any]]) -> None:
-    """Say what became of the pairs, and how to score them; exit 1 if one has no video."""
-    import shlex
-
-    from pipelines.assignments import SystemsError
-    from pipelines.matching import CompareError
-
-    try:
-        coverage = make()
-    except (SystemsError, CompareError, OSError) as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(1) from None
-    made, failed, extra = (coverage[key] for key in ("made", "failed", "extra"))
-    for pair, reason in failed.items():
-        typer.echo(f"{pair}: {reason}", err=True)
-    typer.echo(f"{len(made)} of {len(made) + len(failed)} videos; {len(extra)} not in the list")
-    truth, sounds = out / "pairs" / "truth", out / "pairs" / "audio"
-    options = {
-        "generated": out / "videos",
-        "reference": truth if truth.is_dir() else "TRUE_VIDEOS",
-        **({"audio": sounds} if sounds.is_dir() else {}),
-        "out": out / "scores",
-    }
-    typer.echo(shlex.join(["fixtalk", "score", *(f"--{k}={v}" for k, v in options.items())]))
-    if failed:
-        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,244 @@
+"""`fixtalk animate`: sound in time, drivers apart, flat memory, and every bad input named."""
+
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import fixtalk
+from fixtalk.checkpoint import save_checkpoint
+from fixtalk.media import probe, read_audio, read_video
+from fixtalk.model import FixTalk
+from pipelines.animate import MARK, AnimateConfig, animate
+from pipelines.cli import app
+from pipelines.preflight import detector
+from tests.conftest import ROOT, TINY
+from tests.talkers import NTSC, clicks, portrait, swaying, write_clip, write_sound
+
+TRAINED = ROOT / "baselines" / "model" / "checkpoint"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A picture, a clip with sound, a shorter one that moves otherwise, an untrained model."""
+    folder = tmp_path_factory.mktemp("animate")
+    Image.fromarray(portrait(160)).save(folder / "face.png")
+    sound = 0.5 * np.sin(np.arange(48000) / 20)
+    write_clip(folder / "clip.mp4", 25, sound=sound)
+    write_clip(
+        folder / "other.mp4", 10, pictures=swaying(lambda shift: portrait(96, -shift)[:, ::-1])
+    )
+    write_clip(folder / "blank.mp4", 5, pictures=lambda n: np.zeros((64, 64, 3), np.uint8))
+    Image.new("RGB", (99, 99)).save(folder / "blank.png")
+    Image.fromarray(portrait(24)).save(folder / "tiny.png")
+    (folder / "text.mp4").write_text("no video")
+    save_checkpoint(FixTalk(TINY), folder / "tiny", {})
+    return folder
+
+
+def made(files, out, **settings):
+    said = []
+    settings = {"driving": files / "clip.mp4", "model": TRAINED} | settings
+    config = AnimateConfig(source=files / "face.png", out=out, **settings)
+    return animate(config, said.append), said
+
+
+def test_video_has_its_drivers_length_and_sound_and_says_that_it_is_generated(files, tmp_path):
+    speed, said = made(files, tmp_path / "new" / "out.mp4")
+
+    info = probe(tmp_path / "new" / "out.mp4")
+    assert (info.width, info.height, info.fps, info.frames) == (64, 64, 25.0, 25)
+    heard, given = (read_audio(p, 25) for p in (tmp_path / "new" / "out.mp4", files / "clip.mp4"))
+    assert np.corrcoef(heard, given)[0, 1] > 0.99
+    with av.open(str(tmp_path / "new" / "out.mp4")) as container:
+        assert container.metadata["comment"] == MARK
+    assert speed["frames"] == 25
+    assert 0 < speed["latency_ms_p50"] <= speed["latency_ms_p99"]
+    assert "face.png: 160x160 px" in said[0]
+    assert any("25 frames at" in line for line in said)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"]
+
+
+def test_each_component_follows_its_own_clip(files, tmp_path):
+    def frames(name, **settings):
+        made(files, tmp_path / name, **settings)
+        return read_video(tmp_path / name).astype(int)
+
+    alone = frames("alone.mp4")
+    other = files / "other.mp4"
+    changed = [
+        frames("pose.mp4", pose=other),
+        frames("expression.mp4", expression=other),
+        frames("lip.mp4", driving=other, pose=files / "clip.mp4", expression=files / "clip.mp4"),
+        frames("still.mp4", pose="still"),
+        frames("gain.mp4", lip_gain=2.0),
+        frames("relative.mp4", relative=True),
+        frames("smooth.mp4", smooth=True),
+    ]
+
+    assert len(changed[2]) == 10  # lips set the length
+    results = [alone, *changed]
+    for number, one in enumerate(results):
+        for another in results[:number]:
+            assert not np.array_equal(one[:10], another[:10])
+
+
+def test_face_goes_back_into_the_whole_picture(files, tmp_path):
+    made(files, tmp_path / "out.mp4", paste_back=True)
+
+    frames = read_video(tmp_path / "out.mp4")
+    assert frames.shape == (25, 160, 160, 3)
+    difference = np.abs(frames[3].astype(int) - portrait(160)).mean(axis=-1)
+    assert difference[:, :3].mean() < 6  # codec
+    assert difference[60:110, 50:100].mean() > 8  # face
+
+
+def test_huge_picture_is_pasted_into_at_the_size_that_players_show(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.animate.LONGEST_SIDE", 120)
+
+    _, said = made(files, tmp_path / "out.mp4", paste_back=True)
+
+    assert probe(tmp_path / "out.mp4").width == 120
+    assert any("face.png: scaled to 120x120 px" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fps", "kind"),
+    [(20, NTSC, "wav 44100"), pytest.param(300, NTSC, "m4a 48000", marks=pytest.mark.slow),
+     (5, Fraction(60), "wav 8000"), (5, NTSC, "mp3 44100"), (5, NTSC, "video")],
+)  # fmt: skip
+def test_clicks_stay_where_they_are(files, tmp_path, seconds, fps, kind):
+    driving = write_clip(tmp_path / "driving.mp4", int(seconds * fps), fps)
+    times = np.arange(0.5, seconds - 0.5, 1.37)
+    if kind == "video":
+        sound = write_clip(tmp_path / "sound.mp4", seconds * 30, Fraction(30),
+                           sound=clicks(times, seconds))  # fmt: skip
+    else:
+        suffix, rate = kind.split()
+        codec = {"wav": "pcm_s16le", "m4a": "aac", "mp3": "libmp3lame"}[suffix]
+        signal = clicks(times, seconds, int(rate))
+        sound = write_sound(tmp_path / f"sound.{suffix}", signal, int(rate), codec)
+
+    _, said = made(files, tmp_path / "out.mp4", driving=driving, audio=sound, batch=64,
+                   model=files / "tiny")  # fmt: skip
+
+    heard = np.abs(read_audio(tmp_path / "out.mp4", seconds * 25).astype(float))
+    loud = np.flatnonzero(heard > 0.3 * heard.max()) / 16000
+    onsets = loud[np.diff(loud, prepend=-1) > 0.2]
+    assert probe(tmp_path / "out.mp4").frames == seconds * 25
+    assert len(onsets) == len(times)
+    assert np.abs(onsets - times).max() < 1 / 25
+    assert any("no audio encoder: the lips follow" in line for line in said)
+
+
+def test_sound_of_another_length_is_cut_or_filled_and_said(files, tmp_path):
+    short = write_sound(tmp_path / "short.wav", np.full(8000, 0.5), 16000, "pcm_s16le")
+    long = write_sound(tmp_path / "long.wav", np.zeros(80000), 16000, "pcm_s16le")
+
+    _, first = made(files, tmp_path / "a.mp4", audio=short)
+    _, second = made(files, tmp_path / "b.mp4", audio=long)
+
+    assert any("0.50 s for 1.00 s of video: silence follows" in line for line in first)
+    assert any("5.00 s for 1.00 s of video: the rest is left out" in line for line in second)
+    assert any("silent" in line for line in second)
+    assert probe(tmp_path / "a.mp4").has_audio
+
+
+BAD = {
+    "no model": ({"model": "nowhere"}, "make repro"),
+    "no face": ({"source": "blank.png"}, "no face found"),
+    "tiny": ({"source": "tiny.png"}, "24x24 pixels, at least 32"),
+    "missing source": ({"source": "gone.png"}, "gone.png: not found"),
+    "face number": ({"face": "2"}, "1 faces found, face 2 asked for"),
+    "driver without face": ({"driving": "blank.mp4"}, "no face in the first 4 s"),
+    "no video": ({"driving": "text.mp4"}, "not a readable video"),
+    "missing pose": ({"pose": "gone.mp4"}, "gone.mp4: not found"),
+    "missing sound": ({"audio": "gone.wav"}, "gone.wav: not found"),
+    "text as sound": ({"audio": "text.mp4"}, "not a readable video or sound"),
+    "sound alone": ({"driving": None, "audio": "clip.mp4"}, "no audio encoder"),
+    "nothing": ({"driving": None}, "nothing moves"),
+    "gain of nothing": ({"pose": "still", "pose-gain": "2"}, "no clip moves the pose"),
+    "not an mp4": ({"out": "out.gif"}, "ends in .mp4"),
+    "folder": ({"out": "folder.mp4"}, "is a folder"),
+    "input as output": ({"out": "clip.mp4"}, "would replace one of the inputs"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+def test_bad_input_gives_a_reason_and_no_file(files, tmp_path, change, message):
+    (files / "folder.mp4").mkdir(exist_ok=True)
+    options = {"source": "face.png", "driving": "clip.mp4", "out": str(tmp_path / "out.mp4"),
+               "model": str(TRAINED)} | change  # fmt: skip
+    paths = ("source", "driving", "pose", "audio", "out", "model")
+    command = [f"--{k}={files / v if k in paths and v != 'still' else v}"
+               for k, v in options.items() if v is not None]  # fmt: skip
+
+    result = CliRunner().invoke(app, ["animate", *command])
+
+    assert result.exit_code == 1, result.output
+    assert message in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_video_is_replaced_only_by_a_complete_one(files, tmp_path):
+    model = FixTalk(TINY)
+    model.backbone.decoupling.lip[-1].bias.data.fill_(float("nan"))
+    save_checkpoint(model, tmp_path / "broken", {})
+    (tmp_path / "out.mp4").write_bytes(b"older")
+
+    with pytest.raises(ValueError, match="NaN in frames 0 to 7"):
+        made(files, tmp_path / "out.mp4", model=tmp_path / "broken")
+    kept = (tmp_path / "out.mp4").read_bytes()
+    made(files, tmp_path / "out.mp4", model=files / "tiny", mark=False)
+
+    assert kept == b"older"
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert "comment" not in container.metadata
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "out.mp4"]
+
+
+@pytest.mark.slow
+def test_real_portrait_moves_as_a_real_head(real_clips, tmp_path):
+    driving = real_clips / "hdtf" / "WDA_AlexandriaOcasioCortez_000.mp4"
+    source = real_clips / "edtalk" / "identity_source.jpg"
+    out = tmp_path / "out.mp4"
+
+    animate(
+        AnimateConfig(source=source, driving=driving, relative=True, model=TRAINED, out=out), str
+    )
+
+    faces = detector()
+    across = [
+        [faces(frame[None])[0][0].points[:2, 0].mean() / frame.shape[1] for frame in frames[::8]]
+        for frames in (read_video(out), read_video(driving))
+    ]
+    assert np.corrcoef(*across)[0, 1] > 0.8  # where the eyes are
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length(files, tmp_path):
+    peaks = []
+    for frames in (200, 2000):
+        clip = write_clip(tmp_path / f"{frames}.mp4", frames)
+        code = (
+            "import resource; from pathlib import Path\n"
+            "from pipelines.animate import AnimateConfig, animate\n"
+            f"animate(AnimateConfig(source=Path({str(files / 'face.png')!r}),"
+            f"driving=Path({str(clip)!r}), out=Path({str(tmp_path / 'out.mp4')!r}),"
+            f"model=Path({str(files / 'tiny')!r}), paste_back=True, smooth=True, batch=8), str)\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]))
+
+    assert peaks[1] < 1.1 * peaks[0], peaks
+
+
+def test_python_has_the_same(files):
+    assert fixtalk.animate.__module__ == "fixtalk.animation"

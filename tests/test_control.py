@@ -1,0 +1,79 @@
+"""Control of motion: gains, relative motion, the one-euro filter in pieces, short drivers."""
+
+import math
+from itertools import islice
+
+import pytest
+import torch
+
+from fixtalk.control import OneEuroFilter, Smoothing, mix, to_and_fro
+
+OWN = torch.tensor([[1.0, -2.0]])
+DRIVEN = torch.tensor([[3.0, 0.1], [0.0, -4.0]])
+
+
+def test_gain_of_one_is_the_driver_bit_by_bit_and_of_zero_the_source():
+    assert torch.equal(mix(OWN, DRIVEN), DRIVEN)
+    assert torch.equal(mix(OWN, DRIVEN, 0.0), OWN.expand(2, 2))
+
+
+def test_gain_exaggerates_the_difference_from_the_source():
+    assert torch.allclose(mix(OWN, DRIVEN, 1.5), torch.tensor([[4.0, 1.15], [-0.5, -5.0]]))
+
+
+def test_relative_motion_leaves_out_what_the_faces_differ_by():
+    offset = torch.tensor([[10.0, -7.0]])
+
+    moved = mix(OWN, DRIVEN + offset, 2.0, DRIVEN[:1] + offset)
+
+    assert torch.allclose(moved, OWN + 2 * (DRIVEN - DRIVEN[:1]), atol=1e-5)
+    assert torch.allclose(moved[0], OWN[0])  # the neutral frame is the source as it is
+
+
+@pytest.mark.parametrize("pieces", [[100], [1] * 100, [7, 50, 43]])
+def test_filter_gives_the_same_bits_in_pieces(pieces):
+    torch.manual_seed(0)
+    values = torch.randn(100, 5).cumsum(0)
+    once = OneEuroFilter(Smoothing())(values)
+
+    filtering = OneEuroFilter(Smoothing())
+    parts = [filtering(piece) for piece in values.split(pieces)]
+
+    assert torch.equal(torch.cat(parts), once)
+    assert not torch.equal(once, values)
+
+
+def test_filter_without_beta_is_the_low_pass_of_the_paper():
+    # a = 1 / (1 + tau / T), tau = 1 / (2 pi cutoff); a step reaches 1 - (1 - a)^n after n frames
+    a = 1 / (1 + 25 / (2 * math.pi * 2.0))
+
+    step = OneEuroFilter(Smoothing(cutoff=2.0, beta=0.0))(torch.tensor([[0.0]] + [[1.0]] * 4))
+
+    expected = torch.tensor([[1 - (1 - a) ** n] for n in range(5)])
+    assert torch.allclose(step, expected, atol=1e-6)
+
+
+def test_filter_calms_noise_and_follows_a_jump():
+    torch.manual_seed(0)
+    noise = 0.01 * torch.randn(200, 1)
+    jump = torch.cat([torch.zeros(50, 1), 5 * torch.ones(10, 1)])
+
+    calm = OneEuroFilter(Smoothing())(noise)
+    followed = OneEuroFilter(Smoothing())(jump)
+
+    assert calm.diff(n=2, dim=0).std() < 0.4 * noise.diff(n=2, dim=0).std()
+    assert followed[51, 0] > 4.5  # one frame after the jump
+
+
+@pytest.mark.parametrize("wrong", [{"cutoff": 0.0}, {"beta": -1.0}, {"derivative_cutoff": -2.0}])
+def test_impossible_smoothing_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"smoothing.{next(iter(wrong))}"):
+        Smoothing(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("items", "shown"),
+    [("abcd", "abcdcbabcdcb"), ("ab", "abababababab"), ("a", "aaaaaaaaaaaa"), ("", "")],
+)
+def test_short_driver_goes_to_and_fro(items, shown):
+    assert "".join(islice(to_and_fro(items), 12)) == shown
