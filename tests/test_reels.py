@@ -217,12 +217,14 @@ def test_offline_uses_what_is_there(files, tmp_path, monkeypatch):
     assert "FIXTALK_OFFLINE" in next(row["reason"] for row in rows if row["status"] != "ok")
 
 
-def test_changed_lists_cut_what_is_new_and_drop_what_is_not_named(files, tmp_path):
+def test_changed_lists_cut_what_is_new_and_put_aside_what_is_not_named(files, tmp_path):
     lists = tmp_path / "lists"
     write_lists(lists, ["good_______", "-slow______"])
+    first = {path.name: path.read_bytes() for path in lists.iterdir()}
     raw = tmp_path / "raw" / "vfhq"
-    with fake_server(files, {}) as (url, _):
+    with fake_server(files, {}) as (url, log):
         download(config_of(lists, url), "vfhq", raw)
+        made = {path.name: path.read_bytes() for path in raw.glob("*.mp4")}
         for path in lists.glob("*slow*"):
             path.unlink()
         (lists / "Clip+good_______+P0+C0+F9-35.txt").rename(
@@ -231,12 +233,21 @@ def test_changed_lists_cut_what_is_new_and_drop_what_is_not_named(files, tmp_pat
 
         download(config_of(lists, url), "vfhq", raw)
 
-    rows = read_manifest(raw / "manifest.jsonl")
-    assert {row["video"] for row in rows} == {path.name for path in raw.glob("*.mp4")}
-    assert [row["clip"] for row in rows] == [
-        "Clip+good_______+P0+C0+F9-40",
-        "Clip+good_______+P1+C0+F49-90",
-    ]
+        rows = read_manifest(raw / "manifest.jsonl")
+        assert {row["video"] for row in rows} == {path.name for path in raw.glob("*.mp4")}
+        assert [row["clip"] for row in rows] == [
+            "Clip+good_______+P0+C0+F9-40",
+            "Clip+good_______+P1+C0+F49-90",
+        ]
+        next(lists.glob("*F9-40*")).unlink()
+        for name, text in first.items():
+            (lists / name).write_bytes(text)
+        before = len(log)
+
+        download(config_of(lists, url), "vfhq", raw)
+
+        assert len(log) == before, "what was fetched once is not fetched again"
+    assert {path.name: path.read_bytes() for path in raw.glob("*.mp4")} == made
 
 
 def test_range_after_the_end_is_unusable_not_corrupt(files, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fixtalk.container import MediaError
 from pipelines.sources.archives import ArchiveError, Member, members, save
 from pipelines.sources.breaker import Breaker
+from pipelines.sources.collected import is_there
 from pipelines.sources.cutting import inspect, join
 from pipelines.sources.drive import fetch_file
 from pipelines.sources.harvest import Job, harvest
@@ -72,7 +73,7 @@ class _Work(NamedTuple):
         if entry is None:
             return None
         made = [row for row in entry["rows"] if row["status"] == "ok"]
-        return entry["rows"] if all(map(self.is_there, made)) else None
+        return entry["rows"] if all(is_there(row, self.raw) for row in made) else None
 
     def failure(self) -> dict[str, Any]:
         """Row that stands for all takes of an archive that could not be read."""
@@ -84,13 +85,9 @@ class _Work(NamedTuple):
         if entry is None:
             return [self.failure()]
         return [
-            row | self.why() if row["status"] == "ok" and not self.is_there(row) else row
+            row | self.why() if row["status"] == "ok" and not is_there(row, self.raw) else row
             for row in entry["rows"]
         ]
-
-    def is_there(self, row: dict[str, Any]) -> bool:
-        """Whether the file of a take is."""
-        return (self.raw / row["video"]).is_file()
 
     def why(self) -> dict[str, Any]:
         """State of the archive, as part of a row."""

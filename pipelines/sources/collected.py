@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.manifest import sha256_of
+
 
 class DownloadError(RuntimeError):
     """A dataset is unknown, not set up or too incomplete; the message says what to do."""
@@ -27,8 +29,26 @@ class Collected:
 
 
 def keep_only(rows: list[dict[str, Any]], raw: Path) -> None:
-    """Delete videos below `raw` that no row names, and what a killed run left half written."""
+    """Put videos below `raw` that no row names aside, and delete what a kill left half written."""
     named = {row["video"] for row in rows if row["status"] == "ok"}
     for path in list(raw.rglob("*.mp4*")):
-        if path.relative_to(raw).as_posix() not in named:
+        name = path.relative_to(raw)
+        if name.suffix != ".mp4" or name.name.startswith("."):
             path.unlink()
+        elif name.as_posix() not in named:
+            aside = _aside(raw) / name
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(aside)
+
+
+def is_there(row: dict[str, Any], raw: Path) -> bool:
+    """Whether the file of a row is; one that was put aside, and is the same, comes back."""
+    path, aside = raw / row["video"], _aside(raw) / row["video"]
+    if not path.is_file() and aside.is_file() and sha256_of(aside) == row["sha256"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.replace(path)
+    return path.is_file()
+
+
+def _aside(raw: Path) -> Path:
+    return raw.with_name(f".{raw.name}.unused")

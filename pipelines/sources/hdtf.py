@@ -143,7 +143,7 @@ def _clips_of(folder: Path, subset: str, left_out: dict[str, str]) -> Iterator[A
 
 
 def _speaker(subset: str, name: str) -> str:
-    """Numbers count videos of one politician; those of RD are radio programmes, one voice each."""
+    """Numbers count videos of one politician; each of RD is taken for another person, unproven."""
     return f"{subset}_{name}" if subset == "RD" else re.sub(r"\d+$", "", name)
 
 

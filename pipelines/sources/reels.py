@@ -13,7 +13,7 @@ from fixtalk.container import MediaError
 from pipelines.files import only_one
 from pipelines.manifest import manifest_row, sha256_of
 from pipelines.sources.breaker import Breaker
-from pipelines.sources.collected import keep_only
+from pipelines.sources.collected import is_there, keep_only
 from pipelines.sources.cutting import AROUND, CRF, Box, cut, picture_size, region_around, square_in
 from pipelines.sources.harvest import Job, harvest
 from pipelines.sources.ledger import FetchError, Ledger, State
@@ -100,7 +100,7 @@ def _pending(reel: Reel, raw: Path, ledger: Ledger) -> list[Cut]:
 def _done(reel: Reel, cut: Cut, raw: Path, ledger: Ledger) -> dict[str, Any] | None:
     """Row of a clip whose file is there, or of one that is unusable."""
     row = ledger.row(cut.clip, _plan(reel, cut))
-    is_lost = row and row["status"] == "ok" and not (raw / row["video"]).is_file()
+    is_lost = row and row["status"] == "ok" and not is_there(row, raw)
     return None if is_lost else row
 
 
