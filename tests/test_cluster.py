@@ -18,8 +18,11 @@ TASKS = """
 import os, signal, time
 from pathlib import Path
 
-def slow_square(number):
-    time.sleep(0.2)
+def square_beside_another(number):
+    Path(f"by{os.getpid()}").touch()
+    end = time.monotonic() + 60  # a busy machine may start one process long before the other
+    while len(list(Path().glob("by*"))) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
     if number == 7:
         raise LookupError(f"item {number}")
     return number**2, os.getpid(), Path("here.txt").read_text()
@@ -60,11 +63,11 @@ MAP = """
 import json, os
 from pipelines.cluster import map_parallel
 from tests.sockets import listening
-from tasks import slow_square
+from tasks import square_beside_another
 
 told = {"results": [], "sockets": []}
 try:
-    for result in map_parallel(slow_square, range(9), "squares"):
+    for result in map_parallel(square_beside_another, range(9), "squares"):
         told["results"].append(result)
         told["sockets"] = sorted({*map(tuple, told["sockets"]), *listening(os.getpid())})
 except LookupError as error:
@@ -139,7 +142,7 @@ def test_two_workers_map_in_order_until_the_first_error(driver):
 
 @pytest.mark.slow
 def test_items_of_a_killed_actor_are_done_again(driver, tmp_path):
-    told = told_by(driver(MAP.replace("slow_square", "square_with_an_accident")))
+    told = told_by(driver(MAP.replace("square_beside_another", "square_with_an_accident")))
 
     assert (tmp_path / "killed").exists()
     assert told["results"] == [number**2 for number in range(9)]
@@ -148,7 +151,7 @@ def test_items_of_a_killed_actor_are_done_again(driver, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_all_processes_end_with_a_killed_driver(driver, tmp_path):
-    run = driver(MAP.replace("slow_square", "never_ending"))
+    run = driver(MAP.replace("square_beside_another", "never_ending"))
     try:
         deadline = time.monotonic() + 240
         while len(list(tmp_path.glob("busy*"))) < 2:
