@@ -187,7 +187,6 @@ STATES = {
 
 
 def test_each_archive_of_drive_ends_in_its_state(tmp_path, material):
-    pytest.importorskip("gdown", reason="gdown is not installed: make setup")
     files = {f"{actor}.tar": actor_tar(tmp_path, actor, material).read_bytes() for actor in STATES}
     digests = {"W018": "0" * 64, "W023": hashlib.sha256(files["W023.tar"]).hexdigest()}
     raw = tmp_path / "raw" / "mead"
@@ -223,7 +222,6 @@ download(config_of(drive=drive, url=sys.argv[1] + "/{id}"), "mead", Path(sys.arg
 
 @pytest.mark.slow
 def test_killed_at_any_point_it_ends_the_same(tmp_path, material):
-    pytest.importorskip("gdown", reason="gdown is not installed: make setup")
     actors = ["M009", "W009", "W011"]
     files = {f"{actor}.tar": actor_tar(tmp_path, actor, material).read_bytes() for actor in actors}
     raw, undisturbed = tmp_path / "killed" / "mead", tmp_path / "undisturbed" / "mead"
@@ -249,7 +247,6 @@ def test_killed_at_any_point_it_ends_the_same(tmp_path, material):
 
 
 def test_drive_that_refuses_all_stops_the_run(tmp_path):
-    pytest.importorskip("gdown", reason="gdown is not installed: make setup")
     drive = {f"M{number:03d}": f"M{number:03d}.tar" for number in range(9)}
 
     with fake_server({}, dict.fromkeys(drive.values(), 429)) as (url, log):
@@ -425,7 +422,6 @@ def test_files_beside_an_archive_do_not_hide_it(local, tmp_path):
 
 
 def test_archive_that_is_gone_can_be_had_elsewhere(tmp_path, material):
-    pytest.importorskip("gdown", reason="gdown is not installed: make setup")
     raw, archive = tmp_path / "raw" / "mead", actor_tar(tmp_path, "M009", material)
     with fake_server({"new.tar": archive.read_bytes()}, {"old.tar": 404}) as (url, _):
         seen = []
@@ -447,7 +443,6 @@ def test_archive_that_was_replaced_is_read_again(local, tmp_path, material):
 
 
 def test_full_disk_ends_the_run_and_condemns_no_take(tmp_path, material):
-    pytest.importorskip("gdown", reason="gdown is not installed: make setup")
     content = actor_tar(tmp_path, "M009", material).read_bytes()
     raw = tmp_path / "raw" / "mead"
     part = raw / "M009" / "angry" / "level_1" / ".001.mp4.part"
@@ -466,7 +461,8 @@ def test_full_disk_ends_the_run_and_condemns_no_take(tmp_path, material):
 
 
 def test_offline_asks_nobody_for_a_folder_of_drive(tmp_path, monkeypatch):
-    gdown = pytest.importorskip("gdown", reason="gdown is not installed: make setup")
+    import gdown
+
     monkeypatch.setattr(gdown, "download_folder", None)
     monkeypatch.setenv("FIXTALK_OFFLINE", "1")
 
@@ -475,7 +471,6 @@ def test_offline_asks_nobody_for_a_folder_of_drive(tmp_path, monkeypatch):
 
 
 def test_lost_take_costs_no_other_take(tmp_path, material, monkeypatch):
-    pytest.importorskip("gdown", reason="gdown is not installed: make setup")
     raw, archive = tmp_path / "raw" / "mead", actor_tar(tmp_path, "M009", material)
     with fake_server({"M009.tar": archive.read_bytes()}, {}) as (url, _):
         config = config_of(drive={"M009": "M009.tar"}, url=f"{url}/{{id}}")

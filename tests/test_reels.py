@@ -24,8 +24,6 @@ from pipelines.sources.vfhq import VfhqConfig
 from tests.fake_server import fake_server
 from tests.fake_videos import film, numbers_of
 
-pytest.importorskip("yt_dlp", reason="yt-dlp is not installed: make setup")
-
 ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT, FPS = 320, 240, 25
 # of one id each: two clips
