@@ -21,13 +21,14 @@ import typer
 from skimage.data import astronaut
 
 from benchmarks.metrics import machine
+from fixtalk.augmentation import Augmentation
 from fixtalk.media import SAMPLES_PER_FRAME, VideoReader, write_video
 from fixtalk.pages import find_pages
-from fixtalk.pairs import Augmentation, PairSampler
+from fixtalk.pairs import PairSampler
 from pipelines.config import load_config
 from pipelines.crop import CropConfig, crop
 from pipelines.pieces import Job, crop_video
-from pipelines.train import TrainConfig
+from pipelines.recipe import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("FIXTALK_SHARED", ROOT.parent / "shared"))

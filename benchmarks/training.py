@@ -19,7 +19,8 @@ from pipelines.config import load_config
 from pipelines.crop import CropConfig, crop
 from pipelines.download import DownloadConfig, download
 from pipelines.feed import Reader, find_corpus, share_of
-from pipelines.train import TrainConfig, Variant, train
+from pipelines.recipe import TrainConfig, Variant
+from pipelines.train import train
 
 ROOT = Path(__file__).parent.parent
 PHASE = "texture"  # all losses of pictures, exact warps and the discriminator

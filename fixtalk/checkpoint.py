@@ -12,6 +12,7 @@ from torch import nn
 from fixtalk.edi import EDIConfig
 from fixtalk.emi import EMIConfig
 from fixtalk.model import FixTalk, ModelConfig
+from fixtalk.speech import SpeechConfig
 from fixtalk.training import TrainState
 
 ARCHITECTURE = "fixtalk"
@@ -67,7 +68,7 @@ def load_checkpoint(path: Path | str) -> FixTalk:
 
 
 def start_from_base(state: TrainState, folder: Path | str) -> None:
-    """Put a trained backbone into a fresh state, in place; its indicators stay as drawn.
+    """Put a trained base into a fresh state, in place; its indicators stay as drawn.
 
     Args:
         state: at step 0.
@@ -90,12 +91,14 @@ def start_from_base(state: TrainState, folder: Path | str) -> None:
         raise ValueError(f"{folder}: weights that are not finite: {', '.join(broken[:8])}")
     for model in (state.model, state.average):
         model.backbone.load_state_dict(base.backbone.state_dict())
+        if base.speech is not None:
+            model.speech.load_state_dict(base.speech.state_dict())
     if (folder / DISCRIMINATOR).is_file():
         _read_weights(state.discriminator, folder / DISCRIMINATOR)
 
 
 def _config(described: dict[str, Any]) -> ModelConfig:
-    nested = {"emi": EMIConfig, "edi": EDIConfig}
+    nested = {"speech": SpeechConfig, "emi": EMIConfig, "edi": EDIConfig}
     inner = {name: kind(**described[name]) for name, kind in nested.items() if described.get(name)}
     return ModelConfig(**(described | inner))
 

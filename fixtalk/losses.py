@@ -67,6 +67,27 @@ def edges(frames: Float[Tensor, "batch 3 h w"]) -> list[Tensor]:
     return [frames, frames.diff(dim=2), frames.diff(dim=3)]
 
 
+def l_mouth(
+    fake: Float[Tensor, "batch 3 h w"],
+    real: Float[Tensor, "batch 3 h w"],
+    mouth: Bool[Tensor, "batch h w"],
+) -> Float[Tensor, ""]:
+    """L_mouth: mean absolute difference of colours within the mouths' boxes; lower is better.
+
+    A mouth is a fiftieth of the picture: L_rec hardly sees whether it opens.
+
+    Args:
+        fake: generated frames.
+        real: what they should be.
+        mouth: boxes around the real mouths; one outside its frame is empty and counts nothing.
+
+    Source: EDTalk, released code of the audio stage, a box of 96 of 256 pixels there.
+    """
+    error = (precise(fake) - precise(real)).abs().mean(1) * mouth
+    size = mouth.sum((1, 2)).clamp(min=1)
+    return (error.sum((1, 2)) / size).mean()  # over all, so that shares of a batch add up
+
+
 def l_adv(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
     """L_adv of the generator: softplus(-D(fake)), non-saturating.
 

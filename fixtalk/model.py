@@ -12,6 +12,7 @@ from fixtalk.edi import EDI, EDIConfig
 from fixtalk.emi import EMI, EMIConfig
 from fixtalk.encoder import channels
 from fixtalk.shapes import Float
+from fixtalk.speech import Speech, SpeechConfig
 from fixtalk.strict import STRICT
 
 RESOLUTIONS = (64, 128, 256, 512)
@@ -31,6 +32,7 @@ class ModelConfig:
     poses: int  # 6 published
     expressions: int  # 10 published
     align_corners: bool  # of the warp: True from scratch, False for official EDTalk weights
+    speech: SpeechConfig | None = None  # None: faces alone drive it
     emi: EMIConfig | None = None  # None: the motion head reads the frame's latent, as in EDTalk
     edi: EDIConfig | None = None  # None: the source's maps stay as they are
 
@@ -87,6 +89,15 @@ class Source:
         maps = tuple(m.expand(batch, -1, -1, -1) for m in self.maps)
         return Source(self.latent.expand(batch, -1), maps, motion, token)
 
+    def each(self, count: int) -> "Source":
+        """Every person `count` times in a row, for as many frames of each."""
+        motion = type(self.motion)(
+            *(p if p is None else p.repeat_interleave(count, 0) for p in self.motion)
+        )
+        token = None if self.token is None else self.token.repeat_interleave(count, 0)
+        maps = tuple(m.repeat_interleave(count, 0) for m in self.maps)
+        return Source(self.latent.repeat_interleave(count, 0), maps, motion, token)
+
 
 class FixTalk(nn.Module):
     """A backbone with the Enhanced Motion Indicator, the Enhanced Detail Indicator, or both.
@@ -111,6 +122,8 @@ class FixTalk(nn.Module):
         counts = self.backbone.channels
         self.emi = EMI(counts, side, latent, config.emi) if config.emi else None
         self.edi = EDI(counts[side], side, latent, config.edi) if config.edi else None
+        components = (config.lips, config.poses, config.expressions)
+        self.speech = Speech(config.speech, *components) if config.speech else None
 
     def encode_source(self, frames: Float[Tensor, "batch 3 height width"]) -> Source:
         """Identity of the source frames in [-1, 1]; reuse it for every driver."""

@@ -1,42 +1,22 @@
 """Pages of training clips → batches of frame pairs, each a pure function of (seed, step, lane)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
-import cv2
 import numpy as np
 
+from fixtalk.augmentation import Augmentation, disguise, pixels, recolour
 from fixtalk.dataset import Row
 from fixtalk.media import decode_frames
 from fixtalk.pages import Item, Order, Page, read_page
 from fixtalk.reenactment import Batch
 from fixtalk.shapes import Bool, Float, UInt8
-from fixtalk.strict import STRICT
-from fixtalk.swap import swap_mouth
+from fixtalk.swap import mouth_box, swap_mouth
+from fixtalk.talks import mouths_at, strength_in, talk_at
 
 Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
 Place = tuple[Row, int]  # clip and frame
 WarpTruth = Callable[[Place, Place], Truth]  # source, driver
 PARTNERS = 8  # tried for a swap of mouths before it counts as impossible
-COLOUR_SWAPS = 0.3  # share of drivers whose colour channels are permuted
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """Random changes of a pair that keep its motion."""
-
-    __pydantic_config__: ClassVar[dict] = STRICT
-
-    flip: float  # probability of mirroring the pair
-    colour: float  # standard deviation of log channel gains, the same for the whole pair
-    driver_colour: float  # the same for the driver's input only: its colours must not matter
-    driver_stretch: float  # log scale of its width and height: nor must the shape of its head
-
-    def __post_init__(self) -> None:
-        deviations = (self.colour, self.driver_colour, self.driver_stretch)
-        if not 0 <= self.flip <= 1 or min(deviations) < 0:
-            raise ValueError(f"{self}: flip lies in [0, 1], the others are at least 0")
 
 
 class PairSampler:
@@ -90,6 +70,17 @@ class PairSampler:
     ) -> Batch:
         """`arrays` as tensors."""
         return Batch.of(self.arrays(step, lanes, warps=warps, swaps=swaps))
+
+    def talks(self, step: int, lanes: Sequence[int]) -> dict[str, np.ndarray]:
+        """Like `arrays`, but the driver is a few frames in a row and what is said in them.
+
+        Raises:
+            ValueError: a clip without sound.
+        """
+        items = {lane: self.order(step, lane) for lane in lanes}
+        self._hold(item.page for item in items.values())
+        drawn = [self._talk(step, lane, item) for lane, item in items.items()]
+        return {name: np.stack([talk[name] for talk in drawn]) for name in drawn[0]}
 
     def arrays(
         self, step: int, lanes: Sequence[int], *, warps: bool = False, swaps: bool = False
@@ -146,19 +137,37 @@ class PairSampler:
             frames += self._swapped(partners, item, driver, frames[1])
         frames = np.stack(frames)
         truth = self.truth(source, driver) if warps else None
+        mouth = mouth_box(_landmarks(driver), frames.shape[1]) if self.labelled else None
         if rng.random() < self.augmentation.flip:
             frames = frames[:, :, ::-1]
             truth = truth and _mirror(truth)
+            mouth = mouth[:, ::-1] if self.labelled else None
         gains = np.exp(rng.normal(0, self.augmentation.colour, 3)).astype(np.float32)
-        drivers = _disguise(rng, frames[1:] * gains, self.augmentation)
-        frames = np.concatenate([_recolour(frames[:2], gains), _pixels(drivers)])
+        drivers = disguise(rng, frames[1:] * gains, self.augmentation)
+        frames = np.concatenate([recolour(frames[:2], gains), pixels(drivers)])
         views = ("source", "target", "driver", *(("lip", "pose") if swaps else ()))
         pair = dict(zip(views, frames, strict=True)) | {"shows_target": not is_stranger}
         if self.labelled:
             pair["moves"] = self._moves(source, driver, frames.shape[1])
+            pair["mouth"] = mouth
         if truth:
             pair["flow"], pair["valid"] = truth
         return pair
+
+    def _talk(self, step: int, lane: int, item: Item) -> dict[str, np.ndarray | bool]:
+        rng = np.random.default_rng([self.seed, item.epoch, lane, step])
+        source, (row, frame) = self._places(rng, item)
+        shown, speech, places = talk_at(row, frame)
+        frames = np.concatenate([_frame(source)[None], shown])
+        mouths = mouths_at(row, places, frames.shape[1]) if self.labelled else None
+        if rng.random() < self.augmentation.flip:
+            frames = frames[:, :, ::-1]
+            mouths = mouths[:, :, ::-1] if self.labelled else None
+        gains = np.exp(rng.normal(0, self.augmentation.colour, 3)).astype(np.float32)
+        frames = recolour(frames, gains)
+        talk = {"source": frames[0], "driver": frames[1:], "target": frames[1:], "speech": speech}
+        talk |= {"strength": strength_in(row), "shows_target": True}
+        return talk | ({"mouth": mouths} if self.labelled else {})
 
     def _is_stranger(self, lane: int) -> bool:
         """Whether an item of the batch has another person as driver: spread evenly."""
@@ -246,45 +255,3 @@ def _mirror(truth: Truth) -> Truth:
     flow, valid = truth
     sign = np.array([-1, 1], flow.dtype)
     return np.ascontiguousarray(flow[:, ::-1] * sign), np.ascontiguousarray(valid[:, ::-1])
-
-
-def _recolour(
-    frames: UInt8[np.ndarray, "views side side 3"], gains: Float[np.ndarray, " 3"]
-) -> UInt8[np.ndarray, "views side side 3"]:
-    """All frames under the same channel gains, by a table: pixels have 256 values."""
-    table = _pixels(np.arange(256, dtype=np.float32)[None, :, None] * gains)
-    return np.stack([cv2.LUT(np.ascontiguousarray(frame), table) for frame in frames])
-
-
-def _pixels(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    return values.round().clip(0, 255).astype(np.uint8)
-
-
-def _disguise(
-    rng: np.random.Generator,
-    frames: Float[np.ndarray, "views side side 3"],
-    augmentation: Augmentation,
-) -> Float[np.ndarray, "views side side 3"]:
-    """Drivers with another complexion and head shape: what is left to read is motion.
-
-    Source: Burkov et al. 2020 (latent pose reenactment), section 3.1, pose augmentation.
-    """
-    gains = np.exp(rng.normal(0, augmentation.driver_colour, 3)).astype(np.float32)
-    swapped = augmentation.driver_colour > 0 and rng.random() < COLOUR_SWAPS
-    frames = frames * gains
-    if swapped:
-        frames = frames[..., rng.permutation(3)]
-    scales = np.exp(rng.normal(0, augmentation.driver_stretch, 2))
-    if augmentation.driver_stretch == 0:
-        return frames
-    side = frames.shape[1]
-    shift = (side - 1) / 2 * (1 - scales)
-    matrix = np.array([[scales[0], 0, shift[0]], [0, scales[1], shift[1]]])
-    return np.stack(
-        [
-            cv2.warpAffine(
-                np.ascontiguousarray(frame), matrix, (side, side), borderMode=cv2.BORDER_REPLICATE
-            )
-            for frame in frames
-        ]
-    )

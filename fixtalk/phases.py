@@ -9,10 +9,12 @@ from torch import nn
 from fixtalk.strict import STRICT
 
 BACKBONE = ("encoder", "lip_pose", "expression", "enhancement", "generator")
-PARTS = (*BACKBONE, "emi", "edi")
-PICTURE_TERMS = ("l_rec", "l_per", "l_adv", "l_fea", "warp_truth")
+PARTS = (*BACKBONE, "speech", "emi", "edi")
+PICTURE_TERMS = ("l_rec", "l_per", "l_mouth", "l_adv", "l_fea", "warp_truth")
 INDICATOR_TERMS = {"emi": ("l_dis", "imitation"), "edi": ("l_d_mem", "l_align")}
-TERMS = (*PICTURE_TERMS, *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
+SPEECH_TERMS = ("l_lip", "l_lip_motion", "l_tone", "l_emotion", "l_pose", "l_sync")
+TERMS = (*PICTURE_TERMS, *SPEECH_TERMS, *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
+_FACE_TERMS = ("l_fea", "warp_truth", *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
 TEACHER_ALONE, TEACHER_MIXED = 0.2, 0.6  # of a phase, after which EDI's teacher steps back
 
 
@@ -58,8 +60,29 @@ class Phase:
             raise ValueError(f"learning_rate {self.learning_rate}: choose both above 0")
         if self.weighs("l_adv") and not self.discriminator:
             raise ValueError("l_adv needs a discriminator")
+        self._check_speech()
         if not self.uses_expression and any(map(self.trained, ("expression", "enhancement"))):
             raise ValueError("expression and enhancement are trained where uses_expression is true")
+
+    def _check_speech(self) -> None:
+        """Speech drives the lips of a whole phase, or of none."""
+        if self.speaks != self.trained("speech"):
+            raise ValueError(
+                f"speech is trained by {', '.join(SPEECH_TERMS)}, and they by nothing else"
+            )
+        if not self.speaks:
+            return
+        if unfit := [term for term in _FACE_TERMS if self.weighs(term)]:
+            raise ValueError(f"{', '.join(unfit)} cannot be weighed where speech drives")
+        if not self.uses_expression:
+            raise ValueError("uses_expression is true where speech drives")
+        if self.weighs("l_sync") and not self.renders:
+            raise ValueError("l_sync looks at frames: weigh l_rec as well")
+
+    @property
+    def speaks(self) -> bool:
+        """Whether speech drives the lips: the batch then holds a few frames in a row."""
+        return any(map(self.weighs, SPEECH_TERMS))
 
     def weighs(self, term: str) -> bool:
         """Whether a loss term counts."""
@@ -114,19 +137,23 @@ def taught_share(done: float) -> float:
 
 def parts_of(indicators: Iterable[str]) -> tuple[str, ...]:
     """Parts of a model with these indicators."""
-    return (*BACKBONE, *indicators)
+    return (*BACKBONE, "speech", *indicators)
 
 
 def terms_of(indicators: Iterable[str]) -> tuple[str, ...]:
     """Loss terms that exist in a model with these indicators."""
-    return (*PICTURE_TERMS, *(term for name in indicators for term in INDICATOR_TERMS[name]))
+    return (
+        *PICTURE_TERMS,
+        *SPEECH_TERMS,
+        *(term for name in indicators for term in INDICATOR_TERMS[name]),
+    )
 
 
 def parts(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """What a phase can train or freeze by name.
 
     encoder, lip_pose (trunk, heads and bank), expression (head and bank), enhancement (the
-    generator's expression blocks), generator, emi, edi.
+    generator's expression blocks), generator, speech, emi, edi.
     """
     found: dict[str, list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():

@@ -19,7 +19,8 @@ from fixtalk.shapes import Bool, Float
 class Batch:
     """Frames in [-1, 1]; the target is the driver before its augmentation, where it shows one.
 
-    A driver of another person than the source is no target: only the warp can be learned.
+    A driver of another person than the source is no target: only the warp can be learned. Where
+    speech drives, driver, target and mouth have a dimension more: frames in a row.
     """
 
     source: Float[Tensor, "batch 3 h w"]
@@ -27,6 +28,9 @@ class Batch:
     target: Float[Tensor, "batch 3 h w"]
     shows_target: Bool[Tensor, " batch"]  # the driver is the source's person
     moves: Bool[Tensor, " batch"] | None = None  # its motion differs; None: no landmarks to tell
+    mouth: Bool[Tensor, "batch h w"] | None = None  # box around the target's; None: no landmarks
+    speech: Float[Tensor, "batch talk 1 80 16"] | None = None  # pieces of sound of those frames
+    strength: Float[Tensor, "batch 8"] | None = None  # of the emotion; 0: not known
     lip: Float[Tensor, "batch 3 h w"] | None = None  # another's frame with this driver's mouth
     pose: Float[Tensor, "batch 3 h w"] | None = None  # this driver with another's mouth
     flow: Float[Tensor, "batch h w 2"] | None = None  # exact warp of source onto driver
@@ -37,7 +41,7 @@ class Batch:
         """What `PairSampler.arrays` gives, on a device: pixels travel there as bytes.
 
         Args:
-            arrays: by field; frames uint8 (batch, h, w, 3), all else as the field is.
+            arrays: by field; frames uint8 (batch, …, h, w, 3), all else as the field is.
             device: None for the CPU.
         """
         from fixtalk.media import to_float  # needs PyAV, which the training step does without
@@ -47,7 +51,7 @@ class Batch:
             for name, array in arrays.items()
         }
         return cls(**{
-            name: to_float(tensor.permute(0, 3, 1, 2)) if tensor.dtype == torch.uint8 else tensor
+            name: to_float(tensor.movedim(-1, -3)) if tensor.dtype == torch.uint8 else tensor
             for name, tensor in moved.items()
         })  # fmt: skip
 

@@ -3,12 +3,13 @@
 import cv2
 import numpy as np
 
-from fixtalk.shapes import Float, UInt8
+from fixtalk.shapes import Bool, Float, UInt8
 
 EYES = slice(36, 42), slice(42, 48)  # of the 68 landmarks of iBUG 300-W
 MOUTH = slice(48, 68)
 INNER_MOUTH = slice(60, 68)
 MARGIN = 5 / 256  # of the side, around the mouth; the paste fades out over it
+BOX_MARGIN = 0.2  # of its longer side, around the box of a mouth
 CENTRE = 0.5 + 0.5j  # of the pixel that OpenCV calls (0, 0)
 
 
@@ -53,6 +54,22 @@ def swap_mouth(
         complexion = (seam * face).sum((0, 1)) / (seam * aligned).sum((0, 1)).clip(min=1)
     mouth = (aligned * complexion).clip(0, 255)
     return (face + opacity * (mouth - face)).round().astype(np.uint8)
+
+
+def mouth_box(points: Float[np.ndarray, "68 2"], side: int) -> Bool[np.ndarray, "side side"]:
+    """Pixels of a square frame in the box around the mouth, widened by a fifth on each side.
+
+    Args:
+        points: landmarks in pixels, pixel centres at +0.5; the mouth may lie outside.
+        side: of the frame.
+    """
+    low, high = points[MOUTH].min(0), points[MOUTH].max(0)
+    margin = BOX_MARGIN * (high - low).max()
+    centres = np.arange(side) + 0.5
+    across, down = (
+        (centres > low[axis] - margin) & (centres < high[axis] + margin) for axis in (0, 1)
+    )
+    return np.outer(down, across)
 
 
 def _anchors(points: Float[np.ndarray, "68 2"]) -> np.ndarray:

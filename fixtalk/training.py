@@ -15,12 +15,11 @@ from fixtalk import losses
 from fixtalk.discriminator import Discriminator
 from fixtalk.model import FixTalk, ModelConfig
 from fixtalk.phases import Phase, Stretch, parts, stretch_at, taught_share
-from fixtalk.reenactment import Batch, Pass, Reenactment
+from fixtalk.reenactment import Batch, Reenactment
+from fixtalk.talking import Talking
+from fixtalk.terms import Method, loss_terms, one_by_one
 
 PENALTY_EVERY = 16  # discriminator steps between two R1 terms (StyleGAN2's lazy regularisation)
-FEATURES = 0.1  # weight of the discriminator's features in L_per, where no VGG is at hand
-
-Look = Callable[[Tensor], list[Tensor]]
 
 
 class Microbatch(NamedTuple):
@@ -28,17 +27,6 @@ class Microbatch(NamedTuple):
 
     batch: Batch
     weight: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """What stays the same over all phases."""
-
-    decay: float  # of the moving average of weights
-    bfloat16: bool  # run convolutions in bfloat16
-    margin: float  # ξ of L_dis
-    alignment: losses.Direction  # of the KL divergence of L_align
-    look: Look | None = None  # frozen features of L_per; None: edges and the discriminator's
 
 
 @dataclass
@@ -130,7 +118,7 @@ def train_step(
         with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=method.bfloat16):
             seen = state.wrapped_model(batch, phase, taught)
             state.discriminator.requires_grad_(False)
-            terms = dict(_terms(state, phase, batch, seen, method))
+            terms = dict(loss_terms(state.model, state.discriminator, phase, batch, seen, method))
         total = torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()
         told = {name: float(term.detach()) for name, term in terms.items()} | seen.facts()
         if not torch.isfinite(total):
@@ -139,7 +127,8 @@ def train_step(
         values.update({name: weight * value for name, value in told.items()})
         if phase.discriminator:
             shown = batch.shows_target
-            pictures.append(((batch.target[shown], seen.frames[shown].detach()), weight))
+            made = seen.frames[shown].detach()
+            pictures.append(((one_by_one(batch.target[shown]), one_by_one(made)), weight))
     state.optimiser.step()
     if phase.discriminator:
         values.update(_discriminator_step(state, phase, pictures, method.bfloat16))
@@ -173,7 +162,8 @@ def _enter(state: TrainState, stretch: Stretch) -> None:
         names = ", ".join(group["part"] for group in state.optimiser.param_groups)
         raise ValueError(f"phase {stretch.name} trains no part of this model, which has {names}")
     state.wrapped_model = state.wrapped_discriminator = None  # let go of the phase before, first
-    state.wrapped_model = state.wrap(Reenactment(state.model))
+    pass_ = Talking if stretch.phase.speaks else Reenactment
+    state.wrapped_model = state.wrap(pass_(state.model))
     if stretch.phase.discriminator:
         state.wrapped_discriminator = state.wrap(state.discriminator.requires_grad_(True))
     state.entered = stretch.name
@@ -193,62 +183,6 @@ def _taught(share: float, step: int, batch: Batch) -> Tensor:
     """Items whose detail is read by the teacher's address: all, every other one, or none."""
     turns = torch.arange(len(batch.source), device=batch.source.device) + step
     return turns % 2 < 2 * share
-
-
-def _terms(
-    state: TrainState, phase: Phase, batch: Batch, seen: Pass, method: Method
-) -> Iterator[tuple[str, Tensor]]:
-    """Loss terms that this phase weighs and this model can have."""
-    if phase.weighs("imitation") and seen.imitated is not None:
-        yield "imitation", losses.imitation(seen.coefficients, seen.imitated)
-    if phase.renders:
-        yield from _picture_terms(state, phase, batch, seen, method)
-    if phase.swaps_mouths:
-        yield (
-            "l_fea",
-            sum(
-                losses.l_fea(getattr(seen.own, part), getattr(seen.cross, part))
-                for part in ("lip", "pose")
-            ),
-        )
-    if phase.weighs("l_dis") and state.model.emi is not None:
-        among = batch.shows_target if batch.moves is None else batch.shows_target & batch.moves
-        yield "l_dis", losses.l_dis(seen.source_code, seen.driver_code, method.margin, among)
-    if seen.student is not None:
-        if phase.weighs("l_d_mem"):
-            yield "l_d_mem", losses.l_d_mem(seen.read, seen.token)
-        if phase.weighs("l_align"):
-            yield "l_align", losses.l_align(seen.student, seen.teacher, method.alignment)
-
-
-def _picture_terms(
-    state: TrainState, phase: Phase, batch: Batch, seen: Pass, method: Method
-) -> Iterator[tuple[str, Tensor]]:
-    """Loss terms that look at frames."""
-    shown = batch.shows_target
-    made, target = seen.frames[shown], batch.target[shown]
-    if phase.weighs("warp_truth") and batch.flow is not None:
-        yield "warp_truth", losses.warp_truth(seen.flows, batch.flow, batch.valid)
-    if phase.weighs("l_adv"):
-        yield "l_adv", losses.l_adv(state.discriminator(made))
-    if seen.swapped is not None:  # rebuilt from swapped mouths: the same target once more
-        made, target = torch.cat([made, seen.swapped[shown]]), torch.cat([target, target])
-    if phase.weighs("l_rec"):
-        yield "l_rec", losses.l_rec(made, target)
-    if phase.weighs("l_per"):
-        yield "l_per", losses.l_per(made, target, _look(state, phase, method))
-
-
-def _look(state: TrainState, phase: Phase, method: Method) -> Look:
-    """Features of L_per: those handed in, else edges and what a trained discriminator sees."""
-    if method.look is not None:
-        return method.look
-    if not phase.discriminator:
-        return losses.edges
-    return lambda frames: [
-        *losses.edges(frames),
-        *(FEATURES * seen for seen in state.discriminator.features(frames)),
-    ]
 
 
 def _discriminator_step(

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fixtalk.augmentation import Augmentation
 from fixtalk.media import probe
 from fixtalk.pages import Page, find_pages, missing_labels, read_page
-from fixtalk.pairs import Augmentation, PairSampler, Place, Truth, WarpTruth
+from fixtalk.pairs import PairSampler, Place, Truth, WarpTruth
 from fixtalk.phases import Stretch, stretch_at
 from pipelines.cluster import portable, quiet_data
 
 if TYPE_CHECKING:
     from fixtalk.reenactment import Batch
-    from pipelines.train import TrainConfig
+    from pipelines.recipe import TrainConfig
 
 VALIDATION_PAIRS = 32
 SPAN = 16  # steps that are decoded in one go
@@ -50,6 +51,9 @@ class Corpus:
             "motion_gate": f"off: {pointless} of {self.clips} clips have no landmarks"
             if pointless
             else "on",
+            "l_mouth": f"off: {pointless} of {self.clips} clips have no landmarks"
+            if pointless
+            else "on",
         }
 
 
@@ -77,7 +81,7 @@ def find_corpus(config: "TrainConfig", clips: Path) -> Corpus:
     kept_back = set(people[: config.validation_people])
     training = find_pages(clips, "train", lambda person: person not in kept_back)
     validation = find_pages(clips, "train", kept_back.__contains__)
-    return Corpus(training, validation, missing_labels(training, ("landmarks", *EXACT)))
+    return Corpus(training, validation, missing_labels(training, ("landmarks", "audio", *EXACT)))
 
 
 def training_pairs(config: "TrainConfig", corpus: Corpus) -> PairSampler:
@@ -138,6 +142,8 @@ class Reader:
     def pairs(self, step: int, lanes: list[int]) -> dict[str, np.ndarray]:
         """Arrays of the share's items at a step, as its phase needs them."""
         phase = stretch_at(self.schedule, step)[0].phase
+        if phase.speaks:
+            return self.sampler.talks(step, lanes)
         return self.sampler.arrays(
             step, lanes, warps=phase.weighs("warp_truth"), swaps=phase.swaps_mouths
         )

@@ -17,12 +17,13 @@ from fixtalk.reenactment import Batch
 from fixtalk.training import Method, Microbatch, TrainState, start, train_step
 from pipelines import cluster
 from pipelines.checkpoints import Checkpoints, Kept
+from pipelines.expert import load_expert
 from pipelines.feed import Corpus, share_of, stream, validation_pairs
 from pipelines.monitor import Monitor, NodeMonitor
 from pipelines.perception import vgg19
 
 if TYPE_CHECKING:
-    from pipelines.train import TrainConfig
+    from pipelines.recipe import TrainConfig
 
 SECONDS_PER_LOOK = 1.0  # for the file that asks to stop, and for what Ray knows of nodes that go
 
@@ -35,6 +36,7 @@ class Job:
     variant: str
     corpus: Corpus
     weights: Path
+    expert: Path
     folder: Path  # of the journal, seen by all nodes
     place: str  # of the training states: folder or fsspec URL
     base: Path | None
@@ -196,13 +198,14 @@ def _preemption_notice() -> Callable[[], bool]:
 
 def _method(job: Job, device: torch.device) -> Method:
     """What stays the same over all steps."""
-    config = job.config
+    config, expert = job.config, load_expert(job.expert, device)
     return Method(
         decay=config.average_decay,
         bfloat16=config.precision == "bfloat16",
         margin=config.margin,
         alignment=config.alignment,
         look=vgg19(job.weights, device) if config.perceptual == "vgg19" else None,
+        sync=expert if isinstance(expert, torch.nn.Module) else None,
     )
 
 

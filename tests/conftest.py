@@ -14,7 +14,7 @@ from fixtalk.model import ModelConfig
 from fixtalk.reenactment import Batch
 from fixtalk.training import Method, start
 from pipelines.config import load_config
-from pipelines.train import TrainConfig
+from pipelines.recipe import TrainConfig
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["FIXTALK_WORKERS"] = "1"  # maps run in this process: no start-up per call

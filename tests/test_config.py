@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipelines.config import ConfigError, load_config
-from pipelines.train import TrainConfig
+from pipelines.recipe import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,7 @@ from safetensors.numpy import load
 from pipelines.cluster import ray_session
 from pipelines.config import load_config
 from pipelines.feed import Reader, find_corpus, share_of, stream, training_pairs, validation_pairs
-from pipelines.train import TrainConfig
+from pipelines.recipe import TrainConfig
 from tests.drawn_faces import face_points
 from tests.training_runs import FRAMES, PEOPLE, write_clips, write_params
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from fixtalk import pairs
+from fixtalk.augmentation import Augmentation
 from fixtalk.media import encode_video
 from fixtalk.pages import find_pages, missing_labels, read_page
-from fixtalk.pairs import Augmentation, PairSampler
+from fixtalk.pairs import PairSampler
 from fixtalk.reenactment import Batch
 from tests.clip_shards import write_shard
 from tests.drawn_faces import face_points, flat_face

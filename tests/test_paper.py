@@ -14,8 +14,8 @@ from pipelines.generate import GenerateConfig
 from pipelines.judge import JudgeConfig
 from pipelines.leaderboard import LeaderboardConfig
 from pipelines.localise import LocaliseConfig
+from pipelines.recipe import TrainConfig
 from pipelines.score import ScoreConfig
-from pipelines.train import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -12,7 +12,8 @@ from fixtalk.checkpoint import save_checkpoint
 from fixtalk.training import start
 from pipelines.checkpoints import Checkpoints
 from pipelines.config import ConfigError, load_config
-from pipelines.train import TrainConfig, inputs_hash, train
+from pipelines.recipe import TrainConfig
+from pipelines.train import inputs_hash, train
 from tests.training_runs import write_clips, write_params
 
 

@@ -1,0 +1,147 @@
+"""Mel pieces, emotions and the poses so far → coefficients of lips, expression and pose."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fixtalk.layers import GAIN, EqualLinear, leaky_relu
+from fixtalk.pose_flow import PoseFlow
+from fixtalk.shapes import Float
+from fixtalk.strict import STRICT
+
+EMOTIONS = ("happy", "angry", "disgusted", "fear", "sad", "neutral", "surprised", "contempt")
+LEVELS = (1, 2, 3)  # of an emotion, as MEAD counts them
+# Kernel, stride and padding of the 13 layers of Wav2Lip's audio encoder, and their channels.
+LAYERS = (
+    (3, 1, 1, 32), (3, 1, 1, 32), (3, 1, 1, 32),
+    (3, (3, 1), 1, 64), (3, 1, 1, 64), (3, 1, 1, 64),
+    (3, 3, 1, 128), (3, 1, 1, 128), (3, 1, 1, 128),
+    (3, (3, 2), 1, 256), (3, 1, 1, 256),
+    (3, 1, 0, 512), (1, 1, 0, 512),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechConfig:
+    """Size of what turns speech and emotions into motion."""
+
+    __pydantic_config__: ClassVar[dict] = STRICT
+
+    width: float  # multiplier of the audio encoder's channels; 1.0 is Wav2Lip's
+    hidden: int  # width of the layers that read emotions and poses
+    memory: int  # poses that the next one is drawn from
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width <= 2:
+            raise ValueError(f"speech.width {self.width}: choose above 0 and at most 2")
+        for name in ("hidden", "memory"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"speech.{name} {getattr(self, name)}: choose at least 1")
+
+
+class Speech(nn.Module):
+    """What a motion can be made from when no face shows it.
+
+    Args:
+        config: sizes.
+        lips, poses, expressions: coefficients of each component.
+
+    Source: EDTalk (arXiv 2404.01647), section 3.3: lips from speech by an encoder, poses by a
+        normalising flow, expressions by small networks; none but the first is released in a form
+        that runs, so that the other two are ours.
+    """
+
+    def __init__(self, config: SpeechConfig, lips: int, poses: int, expressions: int) -> None:
+        super().__init__()
+        self.encoder = AudioEncoder(config.width)
+        sounds, hidden = self.encoder.width, config.hidden
+        self.lip = EqualLinear(sounds, lips)
+        self.tone = EqualLinear(sounds, expressions)
+        self.emotion = nn.Sequential(
+            EqualLinear(len(EMOTIONS), hidden, activate=True), EqualLinear(hidden, expressions)
+        )
+        self.pose = PoseFlow(poses, sounds, hidden, config.memory)
+        for layer in (self.lip, self.tone, self.emotion[-1]):
+            nn.init.zeros_(layer.weight)  # nothing is said before something is learnt
+
+    def hear(self, pieces: Float[Tensor, "frames 1 80 16"]) -> Float[Tensor, "frames sounds"]:
+        """What the other parts read of the sound around each frame (`fixtalk.mel.mel_pieces`)."""
+        return self.encoder(pieces)
+
+    def show(self, strengths: Float[Tensor, "frames 8"]) -> Float[Tensor, "frames expressions"]:
+        """Expression of an emotion (`strength_of`), whoever shows it."""
+        return self.emotion(strengths)
+
+
+def strength_of(emotion: str, level: float) -> Float[Tensor, " 8"]:
+    """An emotion as the network reads it: its level in thirds at its place, else 0.
+
+    Args:
+        emotion: one of EMOTIONS.
+        level: 1 weak, 3 strong; values in between are allowed.
+
+    Raises:
+        ValueError: another emotion or level.
+    """
+    if emotion not in EMOTIONS:
+        raise ValueError(f"emotion {emotion!r}: choose one of {', '.join(EMOTIONS)}")
+    if not LEVELS[0] <= level <= LEVELS[-1]:
+        raise ValueError(f"level {level}: choose from {LEVELS[0]} to {LEVELS[-1]}")
+    place = torch.tensor(EMOTIONS.index(emotion))
+    return F.one_hot(place, len(EMOTIONS)).float() * (level / LEVELS[-1])
+
+
+class AudioEncoder(nn.Module):
+    """Wav2Lip's audio encoder: 13 convolutions, residual where shapes allow it.
+
+    They are scaled and activated as all others here, instead of being normalised over the batch:
+    a step must not depend on how many workers share it, nor a frame on its neighbours.
+
+    Source: Wav2Lip (arXiv 2008.10010), released code, which EDTalk uses.
+    """
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        counts = [1, *(max(1, round(channels * width)) for *_, channels in LAYERS)]
+        self.width = counts[-1]
+        self.layers = nn.ModuleList(
+            _Convolution(inputs, outputs, *shape)
+            for inputs, outputs, shape in zip(
+                counts, counts[1:], (layer[:3] for layer in LAYERS), strict=False
+            )
+        )
+
+    def forward(self, pieces: Float[Tensor, "frames 1 80 16"]) -> Float[Tensor, "frames sounds"]:
+        """Features of 0.2 s of sound."""
+        x = pieces
+        for layer in self.layers:
+            made = layer(x)
+            x = (x + made) / GAIN if made.shape == x.shape else made
+        return x.flatten(1)
+
+
+class _Convolution(nn.Module):
+    """Equalised convolution of any stride, bias and activation."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int | Sequence[int],
+        padding: int,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = (inputs * kernel**2) ** -0.5
+        self.stride, self.padding = stride, padding
+
+    def forward(self, x: Float[Tensor, "b inputs h w"]) -> Float[Tensor, "b outputs h2 w2"]:
+        """The activated map."""
+        x = F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
+        return leaky_relu(x)
