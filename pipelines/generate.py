@@ -19,21 +19,29 @@ from pydantic import Field
 import fixtalk
 from fixtalk.dataset import read_clips
 from fixtalk.media import decode_frames, read_video, to_float, to_uint8, write_video
+from pipelines import talk
 from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig, load_config
 from pipelines.files import append_row, read_rows, write_text
-from pipelines.protocols import Pair, cross_pairs, self_pairs
+from pipelines.protocols import Pair, audio_pairs, cross_pairs, self_pairs
 from pipelines.speed import Stopwatch, summarise
+from pipelines.talk import CONTROLS, Script, another_voice, perform
 
-COLUMNS = ["clip", "person", "motion", "frames", "video"]
+COLUMNS = ["clip", "person", "session", "motion", "frames", "video", "audio", "emotion", "level"]
 COPY_SOURCE = "copy_source"
+PAIRS = {"self": lambda rows: (self_pairs(rows), []), "cross": cross_pairs, "audio": audio_pairs}
+NONE = {  # why a protocol has no pairs
+    "self": "no test clip",
+    "cross": "no motion is shown by two people of the test split",
+    "audio": "no test clip has sound",
+}
 
 
 class GenerateConfig(StageConfig):
     """Which pairs are generated."""
 
     dataset: str = Field(description="folder below data/clips whose test split is used")
-    protocols: list[Literal["self", "cross"]] = Field(min_length=1)
+    protocols: list[Literal["self", "cross", "audio"]] = Field(min_length=1)
     max_pairs: int = Field(ge=1, description="pairs of each protocol, spread over people")
     batch: int = Field(ge=1, description="frames the model sees at once")
 
@@ -47,6 +55,7 @@ class Job:
     batch: int
     source: bytes
     driver: bytes
+    script: Script | None  # of the audio protocol
     video: Path
 
 
@@ -65,50 +74,78 @@ def generate(config: GenerateConfig, clips: Path, model: Path, videos: Path) -> 
     """
     described = _described(model)
     rows = {row["clip"]: row for row in read_clips(clips, "test", COLUMNS)}
-    pairs, coverage = _choose(config, list(rows.values()))
+    system, speaks = videos.parent.name, _speaks(described)
+    pairs, coverage = _choose(config, list(rows.values()), system, speaks)
     if not pairs:
         raise ValueError(f"{clips}: no pair can be made: {json.dumps(coverage)}")
     partial = videos.parent / f".{videos.name}.partial"
-    _start_or_resume(partial, _fingerprint(config, model, pairs, rows))
+    _start_or_resume(partial, _fingerprint(config, model, system, pairs, rows))
     made = partial / "videos"
     jobs = [
         Job(pair, model, config.batch, rows[pair.source_clip]["video"],
-            rows[pair.driver_clip]["video"], made / pair.protocol / f"{pair.pair}.mkv")
-        for pair in pairs
+            rows[pair.driver_clip]["video"], script, made / pair.protocol / f"{pair.pair}.mkv")
+        for pair, script in zip(pairs, _scripts(pairs, rows, system), strict=True)
     ]  # fmt: skip
     missing = [job for job in jobs if not job.video.exists()]
     times = partial / "speed.jsonl"
-    for clip in map_parallel(_make, missing, f"generate {model.name}", on_gpu=True):
+    for clip in map_parallel(_make, missing, f"generate {system}", on_gpu=True):
         append_row(times, clip)
-    system = {
-        "system": model.name,
+    facts = {
+        "system": system,
         "dataset": config.dataset,
-        "key": _run_key(described, model.name, config.dataset),
+        "key": _run_key(described, system, model.name, config.dataset),
     }
     write_text(made / "pairs.csv", _as_csv(pairs))
     write_text(made / "coverage.json", json.dumps(coverage, indent=1) + "\n")
-    write_text(made / "system.json", json.dumps(system, indent=1) + "\n")
+    write_text(made / "system.json", json.dumps(facts, indent=1) + "\n")
     speed = summarise(read_rows(times)[0], config.batch)
     write_text(videos.parent / "speed.json", json.dumps(speed, indent=1) + "\n")
     _publish(partial, videos)
 
 
 def _choose(
-    config: GenerateConfig, rows: list[dict[str, Any]]
+    config: GenerateConfig, rows: list[dict[str, Any]], system: str, speaks: bool
 ) -> tuple[list[Pair], dict[str, dict[str, Any]]]:
     """Pairs of all protocols, cut to the wanted number, and how many there were."""
     chosen, coverage = [], {}
     for protocol in config.protocols:
-        pairs, skipped = (self_pairs(rows), []) if protocol == "self" else cross_pairs(rows)
+        if refused := _refused(protocol, system, speaks):
+            coverage[protocol] = {"pairs": 0, "possible": 0, "reason": refused, "skipped": []}
+            continue
+        pairs, skipped = PAIRS[protocol](rows)
         chosen += pairs[: config.max_pairs]
         report = {"pairs": min(len(pairs), config.max_pairs), "possible": len(pairs)}
         if not pairs:
-            none = "no test clip" if not rows else "no motion is shown by two people of the test "
-            report["reason"] = f"{config.dataset}: {none if not rows else none + 'split'}"
+            report["reason"] = f"{config.dataset}: {NONE[protocol] if rows else 'no test clip'}"
             if skipped:
                 report["reason"] = f"{config.dataset}: all {len(skipped)} candidates left out"
         coverage[protocol] = {**report, "skipped": skipped}
     return chosen, coverage
+
+
+def _refused(protocol: str, system: str, speaks: bool) -> str | None:
+    """Why a system has no part in a protocol."""
+    if protocol == "audio":
+        return None if speaks else "this model has no audio encoder"
+    return "a control of the audio protocol" if system in CONTROLS else None
+
+
+def _scripts(
+    pairs: list[Pair], rows: Mapping[str, Mapping[str, Any]], system: str
+) -> Iterator[Script | None]:
+    """What is said in each pair; shuffled voices say what the pair half a list on should say."""
+    spoken = [pair.truth_clip for pair in pairs if pair.protocol == "audio"]
+    voice = system if system in CONTROLS else "own"
+    for pair in pairs:
+        if pair.protocol != "audio":
+            yield None
+            continue
+        row = rows[pair.truth_clip]
+        audio = row["audio"]
+        if voice == "shuffled":
+            other = spoken[(spoken.index(pair.truth_clip) + len(spoken) // 2) % len(spoken)]
+            audio = another_voice(rows[other]["audio"], len(audio))
+        yield Script(voice, audio, row["emotion"], row["level"])
 
 
 def _make(job: Job) -> dict[str, Any]:
@@ -146,9 +183,16 @@ def _described(model: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _run_key(described: Mapping[str, Any], name: str, dataset: str) -> str:
+def _speaks(described: Mapping[str, Any]) -> bool:
+    """Whether the model can be driven by speech; a copied frame needs no encoder for that."""
+    return described["architecture"] == COPY_SOURCE or bool(described["model"].get("speech"))
+
+
+def _run_key(described: Mapping[str, Any], system: str, name: str, dataset: str) -> str:
     """Key of the MLflow run: the training's own on its own dataset, another on any other."""
     key = described.get("inputs", name)
+    if system != name:  # a control borrows its model
+        key = f"{key}:{system}"
     return key if described.get("dataset") == dataset else f"{key}:{dataset}"
 
 
@@ -167,6 +211,9 @@ def _animate(
                 f"pixels, model {job.model} needs {resolution}x{resolution}: set crop.resolution "
                 f"to {resolution}, or train a model at {frames.shape[1]}"
             )
+    if job.script is not None:
+        yield from perform(network, source, driver, job.script, job.batch, watch)
+        return
     device = next(network.parameters()).device
     with torch.inference_mode():
         person = network.encode_source(_as_input(source, device))
@@ -187,16 +234,22 @@ def _as_input(frames: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def _fingerprint(
-    config: GenerateConfig, model: Path, pairs: list[Pair], rows: Mapping[str, Mapping[str, Any]]
+    config: GenerateConfig,
+    model: Path,
+    system: str,
+    pairs: list[Pair],
+    rows: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """Hash of all that decides the videos, so that a resumed folder never mixes two models."""
-    digest = hashlib.sha256(f"{config.batch} {torch.__version__}".encode())
+    digest = hashlib.sha256(f"{system} {config.batch} {torch.__version__}".encode())
     weights = [model / "config.json", *model.glob("*.safetensors")]
     for path in sorted({*weights, *Path(fixtalk.__file__).parent.glob("*.py")}):
         digest.update(path.name.encode() + path.read_bytes())
-    digest.update(Path(__file__).read_bytes() + _as_csv(pairs).encode())
+    digest.update(Path(__file__).read_bytes() + Path(talk.__file__).read_bytes())
+    digest.update(_as_csv(pairs).encode())
     for clip in sorted({clip for pair in pairs for clip in (pair.source_clip, pair.driver_clip)}):
         digest.update(hashlib.sha256(rows[clip]["video"]).digest())
+        digest.update(hashlib.sha256(rows[clip]["audio"] or b"").digest())
     return digest.hexdigest()
 
 

@@ -72,6 +72,38 @@ def cross_pairs(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Pair], list[dic
     return pairs, skipped
 
 
+def audio_pairs(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[list[Pair], list[dict[str, str]]]:
+    """Every clip with sound, made from its speech and the pose it shows; and what was left out.
+
+    The source is frame 0 of the person's next clip of the same session, taken in the same light:
+    neither its lips nor its expression are those of the speech. People alternate.
+    """
+    heard = [row for row in rows if row["audio"] is not None]
+    skipped = [
+        {"truth": row["clip"], "driver": row["clip"], "reason": f"{row['clip']} has no sound"}
+        for row in rows
+        if row["audio"] is None
+    ]
+    people = _by([{**row, "session": row["session"] or ""} for row in heard], "person")
+    turns = [_rotated(_with_next(people[person]), turn) for turn, person in enumerate(people)]
+    return [
+        Pair("audio", _name(n, truth["clip"]), source["clip"], 0, truth["clip"], truth["clip"],
+             truth["frames"], truth["person"])
+        for n, (source, truth) in enumerate(_alternate(turns))
+    ], skipped  # fmt: skip
+
+
+def _with_next(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], ...]]:
+    """Each clip behind the next of its session, the first behind the last."""
+    return [
+        (clips[(n + 1) % len(clips)], clip)
+        for clips in _by(rows, "session").values()
+        for n, clip in enumerate(clips)
+    ]
+
+
 def _lone_pieces(
     takes: Mapping[str, Sequence[Mapping[str, Any]]], shared: Mapping[str, Any]
 ) -> list[dict[str, str]]:

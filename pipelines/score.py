@@ -167,7 +167,7 @@ def _score_pair(job: Job) -> tuple[str, ClipScores]:
     height, width = truth.shape[1:3]
     protocol = _protocol(job.config, job.pair["protocol"], [], f"{width}x{height}")
     scorer = ClipScorer(seat_panel(*job.panel), protocol)
-    is_led = job.pair["protocol"] != "self"  # in self the driver is the person itself
+    is_led = job.pair["driver_clip"] != job.pair["truth_clip"]  # else the person drives itself
     for start in range(0, frames, PIECE):
         piece = slice(start, start + PIECE)
         other = _channels_first(driver[piece]) if is_led else None
