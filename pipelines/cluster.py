@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ LOOPBACK = {
 }
 SHARED_MEMORY = 2 * 2**30  # bytes of the object store at most
 RETRIES = 2  # of an item whose process died
+TURN = 0.05  # seconds that a turn of Ray Data's loop waits
 STARTS = 3  # of a session, if the machine is too busy for the first
 
 
@@ -228,12 +230,22 @@ def _stream(
 
 
 def quiet_data() -> None:
-    """Let Ray Data keep the order of what it is given, and be quiet about it."""
+    """Let Ray Data keep the order of what it is given, and be quiet about it.
+
+    Its loop runs without a pause while results wait for a slower consumer, in a thread of that very
+    consumer: a training step took twice the time. So each turn of the loop waits.
+    """
     import logging
 
     from ray.data import DataContext
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+    class Patience(ExecutionCallback):
+        def on_execution_step(self, executor: object) -> None:
+            time.sleep(TURN)
 
     context = DataContext.get_current()
+    context.custom_execution_callback_classes = [Patience]
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)

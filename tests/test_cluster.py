@@ -75,6 +75,28 @@ except LookupError as error:
 print(json.dumps(told))
 """
 
+SLOW = """
+import json, time
+import numpy as np
+import ray
+from pipelines.cluster import quiet_data, ray_session
+
+def yields(rows):
+    for _ in range(16):
+        yield {"block": [np.zeros(200_000, np.uint8).tobytes()]}
+
+with ray_session():
+    quiet_data()
+    data = ray.data.from_items(list(range(400)), override_num_blocks=400)
+    stream = iter(data.map_batches(yields, batch_size=1).iter_batches(batch_size=1))
+    begin = end = None
+    for number, _ in zip(range(70), stream):
+        time.sleep(0.1)
+        if number == 20:
+            begin = time.monotonic(), time.process_time()
+    print(json.dumps((time.process_time() - begin[1]) / (time.monotonic() - begin[0])))
+"""
+
 
 def square(number):
     return number**2
@@ -138,6 +160,10 @@ def test_two_workers_map_in_order_until_the_first_error(driver):
     assert told["error"] == "item 7"
     assert told["sockets"], "no session was seen"
     assert not beyond_loopback(map(tuple, told["sockets"]))
+
+
+def test_a_slow_consumer_of_ray_data_is_left_its_processor(driver):
+    assert told_by(driver(SLOW)) < 0.3, "without a pause Ray Data's loop takes three quarters"
 
 
 @pytest.mark.slow
