@@ -160,15 +160,18 @@ def l_fea(
 ) -> Float[Tensor, ""]:
     """L_fea: mean of exp(-cos) of one component read from two frames; from 1/e, reached if equal.
 
-    The cosine of coefficients is that of their latents, as the bank is orthonormal.
+    The cosine of coefficients is that of their latents, as the bank is orthonormal. It is taken
+    about the batch's mean: a constant that all frames share would make any two look alike.
 
     Args:
         own: of the driver itself.
         cross: of the swapped frame that shows the same mouth, or the same pose.
 
-    Source: EDTalk, released code, summed over the batch there.
+    Source: EDTalk, released code, summed over the batch and not centred there.
     """
-    return (-F.cosine_similarity(precise(own), precise(cross))).exp().mean()
+    own, cross = precise(own), precise(cross)
+    middle = torch.cat([own, cross]).mean(0)
+    return (-F.cosine_similarity(own - middle, cross - middle)).exp().mean()
 
 
 def imitation(

@@ -94,7 +94,7 @@ class Phase:
 
     @property
     def swaps_mouths(self) -> bool:
-        """Whether mouths are swapped; L_rec and L_per then look at what comes of that as well."""
+        """Whether mouths are swapped: lips of one frame and pose of another then give a third."""
         return self.weighs("l_fea")
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fixtalk.decoupling import Motion
 from fixtalk.model import FixTalk, Source
 from fixtalk.phases import Phase
-from fixtalk.shapes import Bool, Float
+from fixtalk.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Batch:
     moves: Bool[Tensor, " batch"] | None = None  # its motion differs; None: no landmarks to tell
     mouth: Bool[Tensor, "batch h w"] | None = None  # box around the target's; None: no landmarks
     speech: Float[Tensor, "batch talk 1 80 16"] | None = None  # pieces of sound of those frames
+    sound: Int[Tensor, "batch samples"] | None = None  # of those frames and a little more
     strength: Float[Tensor, "batch 8"] | None = None  # of the emotion; 0: not known
     lip: Float[Tensor, "batch 3 h w"] | None = None  # another's frame with this driver's mouth
     pose: Float[Tensor, "batch 3 h w"] | None = None  # this driver with another's mouth
@@ -76,7 +77,6 @@ class Pass(NamedTuple):
     imitated: Tensor | None = None  # the same, read from the latents without EMI
     frames: Tensor | None = None  # unclamped
     flows: list[Tensor] | None = None
-    swapped: Tensor | None = None  # frames by the lips of `batch.lip` and the pose of `batch.pose`
     own: Motion | None = None  # the driver's
     cross: Motion | None = None  # put together from the two swapped frames
     token: Tensor | None = None  # the driver's leak map, compressed
@@ -125,15 +125,14 @@ class Reenactment(nn.Module):
         own, driver, *others = _split(motion, count)
         chunks = [m.chunk(count) for m in maps]
         source = Source(latents.chunk(count)[0], tuple(c[0] for c in chunks), own, None)
+        if swaps:
+            cross = driver._replace(lip=others[0].lip, pose=others[1].pose)
+            seen = seen._replace(own=driver, cross=cross)
+            driver = _crossed(driver, cross)
         if model.edi is not None:
             source, seen = self._remember(seen, source, driver, [c[1] for c in chunks], taught)
         rendered, flows = model.backbone.render(source.latent, source.maps, driver)
-        seen = seen._replace(frames=rendered, flows=flows, own=driver)
-        if swaps:
-            cross = driver._replace(lip=others[0].lip, pose=others[1].pose)
-            swapped, _ = model.backbone.render(source.latent, source.maps, cross)
-            seen = seen._replace(swapped=swapped, cross=cross)
-        return seen
+        return seen._replace(frames=rendered, flows=flows)
 
     def _remember(
         self, seen: Pass, source: Source, driver: Motion, maps: list[Tensor], taught: Tensor
@@ -152,6 +151,19 @@ class Reenactment(nn.Module):
             usage=edi.usage(student),
         )  # fmt: skip
         return Source(source.latent, maps, source.motion, token), seen
+
+
+def _crossed(own: Motion, cross: Motion) -> Motion:
+    """Of three items one with its own lips, one with its own pose, one with neither.
+
+    Each is to give the driver's frame. Lips read on another's head cannot tell how this one is
+    held, nor a pose with another's mouth how that is opened.
+    """
+    turns = torch.arange(len(own.lip), device=own.lip.device)[:, None] % 3
+    return own._replace(
+        lip=torch.where(turns == 0, own.lip, cross.lip),
+        pose=torch.where(turns == 1, own.pose, cross.pose),
+    )
 
 
 def _split(motion: Motion, count: int) -> list[Motion]:

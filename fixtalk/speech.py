@@ -14,6 +14,7 @@ from fixtalk.shapes import Float
 from fixtalk.strict import STRICT
 
 EMOTIONS = ("happy", "angry", "disgusted", "fear", "sad", "neutral", "surprised", "contempt")
+REACH = 10.0  # times a layer's output: coefficients lie far from zero, a step of Adam is small
 TAPS = (0.274, 0.452, 0.274)  # of the lips' coefficients, over time
 LEVELS = (1, 2, 3)  # of an emotion, as MEAD counts them
 # Kernel, stride and padding of the 13 layers of Wav2Lip's audio encoder, and their channels.
@@ -60,22 +61,30 @@ class Speech(nn.Module):
         super().__init__()
         self.encoder = AudioEncoder(config.width)
         sounds, hidden = self.encoder.width, config.hidden
-        self.lip = EqualLinear(sounds, lips)
-        self.tone = EqualLinear(sounds, expressions)
-        self.emotion = nn.Sequential(
+        self._lip = EqualLinear(sounds, lips)
+        self._tone = EqualLinear(sounds, expressions)
+        self._emotion = nn.Sequential(
             EqualLinear(len(EMOTIONS), hidden, activate=True), EqualLinear(hidden, expressions)
         )
         self.pose = PoseFlow(poses, sounds, hidden, config.memory)
-        for layer in (self.lip, self.tone, self.emotion[-1]):
+        for layer in (self._lip, self._tone, self._emotion[-1]):
             nn.init.zeros_(layer.weight)  # nothing is said before something is learnt
 
     def hear(self, pieces: Float[Tensor, "frames 1 80 16"]) -> Float[Tensor, "frames sounds"]:
         """What the other parts read of the sound around each frame (`fixtalk.mel.mel_pieces`)."""
         return self.encoder(pieces)
 
+    def lip(self, sounds: Float[Tensor, "frames sounds"]) -> Float[Tensor, "frames lips"]:
+        """Coefficients of the lips."""
+        return REACH * self._lip(sounds)
+
+    def tone(self, sounds: Float[Tensor, "frames sounds"]) -> Float[Tensor, "frames expressions"]:
+        """Coefficients of the expression, as far as it can be heard."""
+        return REACH * self._tone(sounds)
+
     def show(self, strengths: Float[Tensor, "frames 8"]) -> Float[Tensor, "frames expressions"]:
         """Expression of an emotion (`strength_of`), whoever shows it."""
-        return self.emotion(strengths)
+        return REACH * self._emotion(strengths)
 
 
 def strength_of(emotion: str, level: float) -> Float[Tensor, " 8"]:

@@ -9,11 +9,12 @@ from fixtalk.decoupling import Motion
 from fixtalk.model import FixTalk
 from fixtalk.phases import Phase
 from fixtalk.reenactment import Batch
-from fixtalk.shapes import Bool, Float
+from fixtalk.shapes import Bool, Float, Int
 
-# frames in a row in [-1, 1], and the middle one's piece of sound → logits of their belonging
+# frames in a row in [-1, 1], and their samples → logits of the sounds for each row of frames
 Sync = Callable[
-    [Float[Tensor, "batch talk 3 h w"], Float[Tensor, "batch 1 80 16"]], Float[Tensor, " batch"]
+    [Float[Tensor, "batch talk 3 h w"], Int[Tensor, "batch samples"]],
+    Float[Tensor, "batch batch"],
 ]
 
 
@@ -26,8 +27,7 @@ class Talk(NamedTuple):
     felt: Tensor  # expression of the label, (batch, coefficients)
     surprise: Tensor | None  # of the frames' poses, in nats
     frames: Tensor | None  # rendered with the lips heard, (batch, talk, 3, h, w)
-    swapped: None = None  # no mouths are swapped here
-    flows: None = None  # nor is an exact warp known
+    flows: None = None  # no exact warp is known here
 
     def facts(self) -> dict[str, float]:
         """Nothing is worth a curve besides the losses."""

@@ -5,13 +5,14 @@ from functools import lru_cache
 import numpy as np
 
 from fixtalk.dataset import Row
-from fixtalk.media import decode_frames
+from fixtalk.media import SAMPLES_PER_FRAME, decode_frames
 from fixtalk.mel import mel_pieces, mel_spectrogram
-from fixtalk.shapes import Bool, Float, UInt8
+from fixtalk.shapes import Bool, Float, Int, UInt8
 from fixtalk.speech import strength_of
 from fixtalk.swap import mouth_box
 
 TALK = 5  # frames in a row: what a sync expert looks at, 0.2 s
+HEARD = TALK * SAMPLES_PER_FRAME + 400  # samples: of the frames, and 25 ms
 CLIPS_HEARD = 64  # whose spectrograms are kept
 
 
@@ -37,6 +38,12 @@ def talk_at(
 def mouths_at(row: Row, places: list[int], side: int) -> Bool[np.ndarray, "talk side side"]:
     """Boxes around the mouth in these frames of a clip with landmarks."""
     return np.stack([mouth_box(row["landmarks"][place], side) for place in places])
+
+
+def sound_at(row: Row, places: list[int]) -> Int[np.ndarray, " samples"]:
+    """Samples of these frames and of the last window that a spectrum of them looks into."""
+    samples = np.frombuffer(row["audio"], "<i2")[places[0] * SAMPLES_PER_FRAME :][:HEARD]
+    return np.pad(samples, (0, HEARD - len(samples)))
 
 
 def strength_in(row: Row) -> Float[np.ndarray, " 8"]:

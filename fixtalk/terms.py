@@ -83,8 +83,6 @@ def _picture_terms(
     if phase.weighs("l_mouth") and batch.mouth is not None:
         mouths = batch.mouth[shown]
         yield "l_mouth", losses.l_mouth(made, target, mouths.flatten(0, mouths.ndim - 3))
-    if seen.swapped is not None:  # rebuilt from swapped mouths: the same target once more
-        made, target = torch.cat([made, seen.swapped[shown]]), torch.cat([target, target])
     if phase.weighs("l_rec"):
         yield "l_rec", losses.l_rec(made, target)
     if phase.weighs("l_per"):
@@ -118,7 +116,8 @@ def _speech_terms(
     l_tone: the same of the expression as heard.
     l_emotion: the same of the expression of the label, over items that have one.
     l_pose: the flow's surprise at the frames' poses, in nats a coefficient.
-    l_sync: softplus(-logit) of a frozen network that knows what sound belongs to which lips.
+    l_sync: how surely a frozen network picks each row's sound among those of the microbatch, in
+        nats.
 
     Source: EDTalk, released code of its audio stage, for l_lip, l_lip_motion and l_sync.
     """
@@ -137,5 +136,5 @@ def _speech_terms(
     if seen.surprise is not None:
         yield "l_pose", seen.surprise
     if phase.weighs("l_sync") and sync is not None:
-        middle = batch.speech[:, batch.speech.shape[1] // 2]
-        yield "l_sync", F.softplus(-precise(sync(seen.frames, middle))).mean()
+        own = torch.arange(len(seen.frames), device=seen.frames.device)
+        yield "l_sync", F.cross_entropy(precise(sync(seen.frames, batch.sound)), own)

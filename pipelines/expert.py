@@ -5,78 +5,60 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
-from fixtalk.dataset import Row, read_clips
-from fixtalk.media import read_video, to_float
-from fixtalk.mel import mel_pieces, mel_spectrogram
-from fixtalk.sync_expert import SyncExpert
-from fixtalk.talks import TALK
+from fixtalk.talking import Sync
+from metrics.local import LocalSync, lip_pictures
+from metrics.networks import SyncNetwork
+from metrics.sync import mfcc_windows
 from pipelines.config import StageConfig, load_config
+from pipelines.exams import examine_sync
 from pipelines.files import write_text
-from pipelines.practice import EXPERTS, Course, new, of_experts, practise
+from pipelines.lessons import SYNC_SHARPNESS, teach_sync
+from pipelines.practice import Course, Unlabelled, read_material
 
-COLUMNS = ["clip", "person", "frames", "video", "audio"]
 WEIGHTS, FACTS = "expert.safetensors", "expert.json"
-EXAMINED = 40  # clips of held-out people
-GAIN = 0.2  # spread of log gains of a clip's colours
 
 
 class ExpertConfig(StageConfig):
     """How the network behind L_sync learns."""
 
     seed: int = Field(ge=0)  # another than the judges'
-    clips: int = Field(ge=1)  # of its people, at most
-    clips_at_once: int = Field(ge=1)
-    windows: int = Field(ge=2)  # of each clip at a step
+    batch: int = Field(ge=2)  # pictures a step, while it learns where lips are
     learning_rate: float = Field(gt=0)  # highest
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1)  # batches of eight clips
 
 
 def expert(config: ExpertConfig, clips: Path, out: Path) -> None:
-    """Train it on every sixth training person, whom no judge learns from, and examine it.
+    """Teach it by every sixth training person, whom no judge learns from, and examine it.
 
-    `out` gets expert.safetensors and expert.json. Where too few clips have sound it gets the
-    second only, which says why; L_sync is then left out of training, and the run says so.
+    `out` gets expert.safetensors and expert.json. Where clips lack the labels that it learns from,
+    it gets the second only, which says so; L_sync is then left out of training, and the run tells.
     """
-    rows = [row for row in read_clips(clips, "train", COLUMNS) if _is_fit(row)]
-    own = of_experts({row["person"] for row in rows})
-    rows = [row for row in rows if row["person"] in own]
-    rows = [
-        rows[n]
-        for n in np.linspace(0, len(rows) - 1, min(len(rows), config.clips)).round().astype(int)
-    ]
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    if not rows:
-        reason = f"no clip with sound and {TALK} frames of a person kept for it (each {EXPERTS}th)"
-        write_text(out / FACTS, json.dumps({"reason": f"{clips}: {reason}"}, indent=1) + "\n")
+    try:
+        material = read_material(clips, "train", for_experts=True)
+    except Unlabelled as error:
+        write_text(out / FACTS, json.dumps({"reason": str(error)}, indent=1) + "\n")
         return
-    network, losses = teach(rows, config)
-    held_out = [row for row in read_clips(clips, "test", COLUMNS) if _is_fit(row)][:EXAMINED]
-    facts = {
-        "clips": len(rows),
-        "people": len(own),
-        "loss": round(float(np.mean(losses[-20:])), 4),
-        "held_out": examine(network, held_out),
-        "seed": config.seed,
-    }
     from safetensors.torch import save
 
-    content = save({name: t.contiguous() for name, t in network.state_dict().items()})
+    course = Course(**config.model_dump(), bfloat16=True)
+    network, _ = teach_sync(material, course)
+    content = save({name: values.contiguous() for name, values in network.state_dict().items()})
     (out / WEIGHTS).write_bytes(content)
-    facts["sha256"] = hashlib.sha256(content).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()
+    examined = examine_sync(LocalSync(network, sha256), read_material(clips, "test"))
+    facts = {"sha256": sha256, "seed": config.seed, "accuracy": examined}
     write_text(out / FACTS, json.dumps(facts, indent=1) + "\n")
 
 
-def load_expert(folder: Path, device: torch.device) -> SyncExpert | str:
-    """The frozen network, or why there is none.
+def load_expert(folder: Path, device: torch.device) -> Sync | str:
+    """Frames in a row and sounds → how well each of the first fits each of the second, or a reason.
 
     Raises:
         FileNotFoundError: the stage has not run.
@@ -88,73 +70,18 @@ def load_expert(folder: Path, device: torch.device) -> SyncExpert | str:
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     if "reason" in facts:
         return facts["reason"]
-    network = SyncExpert()
+    network = SyncNetwork()
     network.load_state_dict(load_file(folder / WEIGHTS))
-    return network.requires_grad_(False).eval().to(device)
+    network.requires_grad_(False).eval().to(device)
 
+    def sync(frames: Tensor, sounds: Tensor) -> Tensor:
+        windows = torch.cat([mfcc_windows(sound)[:1] for sound in sounds.cpu()]).to(frames.device)
+        with torch.autocast(frames.device.type, enabled=False):
+            pictures = lip_pictures((frames.float().flatten(0, 1) + 1) * 127.5)
+            lips = network.embed_looks(network.look(pictures).unflatten(0, frames.shape[:2]))
+            return -SYNC_SHARPNESS * torch.cdist(lips, network.forward_aud(windows))
 
-def teach(rows: list[Row], config: ExpertConfig) -> tuple[SyncExpert, list[float]]:
-    """The network and its losses: every window's sound among all windows of the batch."""
-    course = Course(
-        steps=config.steps,
-        batch=config.clips_at_once * config.windows,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        bfloat16=True,
-    )
-    network = new(SyncExpert, course)
-    rng = np.random.default_rng(config.seed)
-    sounds = [mel_spectrogram(np.frombuffer(row["audio"], "<i2")) for row in rows]
-
-    def loss() -> Tensor:
-        chosen = rng.choice(len(rows), min(config.clips_at_once, len(rows)), replace=False)
-        drawn = [_windows(rng, rows[n], sounds[n], config.windows) for n in chosen]
-        frames, pieces = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-        logits = network.match(network.look(frames), network.listen(pieces))
-        own = torch.eye(len(logits))
-        weights = own * (len(own) - 1) + (1 - own)  # as much for the one match as for all others
-        return F.binary_cross_entropy_with_logits(logits, own, weights)
-
-    return network, practise(network, course, loss)
-
-
-def _windows(
-    rng: np.random.Generator, row: Row, mels: np.ndarray, count: int
-) -> tuple[Tensor, Tensor]:
-    """Frames in a row at several times of a clip, in other colours or mirrored, and their sound."""
-    last = row["frames"] - TALK
-    firsts = rng.choice(last + 1, min(count, last + 1), replace=False)
-    shown = read_video(row["video"])
-    frames = to_float(torch.from_numpy(shown[firsts[:, None] + np.arange(TALK)]).movedim(-1, -3))
-    gains = np.exp(rng.normal(0, GAIN, 3)).astype(np.float32)
-    frames = ((frames + 1) * torch.from_numpy(gains)[:, None, None] - 1).clamp(-1, 1)
-    if rng.random() < 0.5:
-        frames = frames.flip(-1)
-    return frames, torch.from_numpy(mel_pieces(mels, list(firsts + TALK // 2)))
-
-
-@torch.inference_mode()
-def examine(network: SyncExpert, rows: list[Row]) -> dict[str, Any]:
-    """How often the sound picked among all of a clip lies within a frame of the true one."""
-    hits = []
-    for row in rows:
-        count = row["frames"] - TALK + 1
-        shown = to_float(torch.from_numpy(read_video(row["video"])).movedim(-1, -3))
-        looks = network.look(shown.unfold(0, TALK, 1).movedim(-1, 1))
-        mels = mel_spectrogram(np.frombuffer(row["audio"], "<i2"))
-        heard = network.listen(
-            torch.from_numpy(mel_pieces(mels, range(TALK // 2, TALK // 2 + count)))
-        )
-        picked = network.match(looks, heard).argmax(1)
-        hits += ((picked - torch.arange(count)).abs() <= 1).tolist()
-    return {
-        "within_a_frame": round(float(np.mean(hits)), 3) if hits else None,
-        "windows": len(hits),
-    }
-
-
-def _is_fit(row: Row) -> bool:
-    return row["audio"] is not None and row["frames"] >= TALK
+    return sync
 
 
 if __name__ == "__main__":

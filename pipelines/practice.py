@@ -65,24 +65,28 @@ def of_experts(people: Iterable[str]) -> set[str]:
     return set(sorted(people)[EXPERTS - 1 :: EXPERTS])
 
 
-def read_material(clips: Path, split: str) -> Material:
-    """The clips of a split with their labels; of the training split those for judges.
+class Unlabelled(ValueError):
+    """Clips without what rendered people are labelled with."""
+
+
+def read_material(clips: Path, split: str, *, for_experts: bool = False) -> Material:
+    """The clips of a split with their labels; of the training split those for judges, or others.
 
     Raises:
-        ValueError: no clip, or one without a label or sound; names the column.
+        Unlabelled: no clip, or one without a label or sound; names the column.
     """
     rows = read_clips(clips, split, COLUMNS)
     if split == "train":
         others = of_experts({row["person"] for row in rows})
-        rows = [row for row in rows if row["person"] not in others]
+        rows = [row for row in rows if (row["person"] in others) == for_experts]
     if not rows:
-        raise ValueError(
+        raise Unlabelled(
             f"{clips}: no clip of split {split!r}; crop a dataset with held-out people"
         )
     for row in rows:
         for column in LABELS:
             if row[column] is None or not len(row[column]):
-                raise ValueError(
+                raise Unlabelled(
                     f"{clips}: clip {row['clip']} has no {column}: judges learn from the exact "
                     "labels of rendered people; set judge.dataset to synthetic"
                 )

@@ -205,7 +205,7 @@ def _method(job: Job, device: torch.device) -> Method:
         margin=config.margin,
         alignment=config.alignment,
         look=vgg19(job.weights, device) if config.perceptual == "vgg19" else None,
-        sync=expert if isinstance(expert, torch.nn.Module) else None,
+        sync=None if isinstance(expert, str) else expert,
     )
 
 
