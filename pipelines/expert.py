@@ -18,7 +18,7 @@ from pipelines.config import StageConfig, load_config
 from pipelines.exams import examine_sync
 from pipelines.files import write_text
 from pipelines.lessons import SYNC_SHARPNESS, teach_sync
-from pipelines.practice import Course, Unlabelled, read_material
+from pipelines.practice import Course, UnlabelledError, read_material
 
 WEIGHTS, FACTS = "expert.safetensors", "expert.json"
 
@@ -42,7 +42,7 @@ def expert(config: ExpertConfig, clips: Path, out: Path) -> None:
     out.mkdir(parents=True)
     try:
         material = read_material(clips, "train", for_experts=True)
-    except Unlabelled as error:
+    except UnlabelledError as error:
         write_text(out / FACTS, json.dumps({"reason": str(error)}, indent=1) + "\n")
         return
     from safetensors.torch import save

@@ -65,7 +65,7 @@ def of_experts(people: Iterable[str]) -> set[str]:
     return set(sorted(people)[EXPERTS - 1 :: EXPERTS])
 
 
-class Unlabelled(ValueError):
+class UnlabelledError(ValueError):
     """Clips without what rendered people are labelled with."""
 
 
@@ -73,20 +73,20 @@ def read_material(clips: Path, split: str, *, for_experts: bool = False) -> Mate
     """The clips of a split with their labels; of the training split those for judges, or others.
 
     Raises:
-        Unlabelled: no clip, or one without a label or sound; names the column.
+        UnlabelledError: no clip, or one without a label or sound; names the column.
     """
     rows = read_clips(clips, split, COLUMNS)
     if split == "train":
         others = of_experts({row["person"] for row in rows})
         rows = [row for row in rows if (row["person"] in others) == for_experts]
     if not rows:
-        raise Unlabelled(
+        raise UnlabelledError(
             f"{clips}: no clip of split {split!r}; crop a dataset with held-out people"
         )
     for row in rows:
         for column in LABELS:
             if row[column] is None or not len(row[column]):
-                raise Unlabelled(
+                raise UnlabelledError(
                     f"{clips}: clip {row['clip']} has no {column}: judges learn from the exact "
                     "labels of rendered people; set judge.dataset to synthetic"
                 )
