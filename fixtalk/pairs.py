@@ -75,7 +75,7 @@ class PairSampler:
         """Like `arrays`, but the driver is a few frames in a row and what is said in them.
 
         Raises:
-            ValueError: a clip without sound.
+            ValueError: no clip of a page has sound.
         """
         items = {lane: self.order(step, lane) for lane in lanes}
         self._hold(item.page for item in items.values())
@@ -156,8 +156,10 @@ class PairSampler:
 
     def _talk(self, step: int, lane: int, item: Item) -> dict[str, np.ndarray | bool]:
         rng = np.random.default_rng([self.seed, item.epoch, lane, step])
-        source, (row, frame) = self._places(rng, item)
-        shown, speech, places = talk_at(row, frame)
+        row, others = self._speaker(item)
+        other = others[rng.integers(len(others))]
+        source = other, int(rng.integers(other["frames"]))
+        shown, speech, places = talk_at(row, int(rng.integers(row["frames"])))
         frames = np.concatenate([_frame(source)[None], shown])
         mouths = mouths_at(row, places, frames.shape[1]) if self.labelled else None
         if rng.random() < self.augmentation.flip:
@@ -168,6 +170,18 @@ class PairSampler:
         talk = {"source": frames[0], "driver": frames[1:], "target": frames[1:], "speech": speech}
         talk |= {"sound": sound_at(row, places), "strength": strength_in(row), "shows_target": True}
         return talk | ({"mouth": mouths} if self.labelled else {})
+
+    def _speaker(self, item: Item) -> tuple[Row, list[Row]]:
+        """The visited clip, or the next of its page that has sound; and all of its session."""
+        page = self.held[item.page]
+        row = next((row for row in [*page[item.row :], *page[: item.row]] if row["audio"]), None)
+        if row is None:
+            names = ", ".join(row["clip"] for row in page[:3])
+            raise ValueError(
+                f"{names} and {max(0, len(page) - 3)} more clips have no sound to learn speech "
+                "from: leave phases that train speech out of train.variants"
+            )
+        return row, [other for other in page if _session(other) == _session(row)]
 
     def _is_stranger(self, lane: int) -> bool:
         """Whether an item of the batch has another person as driver: spread evenly."""

@@ -22,12 +22,7 @@ def talk_at(
     """Frames in a row around one of a clip, their pieces of sound, and which frames they are.
 
     A clip shorter than that shows its last frame again.
-
-    Raises:
-        ValueError: a clip without sound.
     """
-    if row["audio"] is None:
-        raise ValueError(f"clip {row['clip']} has no sound to learn speech from")
     first = max(0, min(frame - TALK // 2, row["frames"] - TALK))
     places = [min(first + n, row["frames"] - 1) for n in range(TALK)]
     shown = decode_frames(row["video"], sorted(set(places)))
@@ -50,7 +45,7 @@ def strength_in(row: Row) -> Float[np.ndarray, " 8"]:
     """The clip's emotion as the network reads it; zeros where it or its level is not known."""
     if row["emotion"] is None or row["level"] is None:
         return np.zeros(8, np.float32)
-    return strength_of(row["emotion"], row["level"]).numpy()
+    return strength_of(row["emotion"], float(row["level"])).numpy()
 
 
 @lru_cache(maxsize=CLIPS_HEARD)

@@ -80,11 +80,11 @@ def audio_pairs(
     The source is frame 0 of the person's next clip of the same session, taken in the same light:
     neither its lips nor its expression are those of the speech. People alternate.
     """
-    heard = [row for row in rows if row["audio"] is not None]
+    heard = [row for row in rows if row["audio"]]
     skipped = [
         {"truth": row["clip"], "driver": row["clip"], "reason": f"{row['clip']} has no sound"}
         for row in rows
-        if row["audio"] is None
+        if not row["audio"]
     ]
     people = _by([{**row, "session": row["session"] or ""} for row in heard], "person")
     turns = [_rotated(_with_next(people[person]), turn) for turn, person in enumerate(people)]

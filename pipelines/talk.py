@@ -81,7 +81,7 @@ def _spoken(
     sounds = network.speech.hear(pieces)
     expression = network.speech.tone(sounds)
     if script.emotion is not None and script.level is not None:
-        strength = strength_of(script.emotion, script.level).to(device)
+        strength = strength_of(script.emotion, float(script.level)).to(device)
         expression = network.speech.show(strength[None]).expand(count, -1)
     return calmed(network.speech.lip(sounds)), expression
 

@@ -61,13 +61,6 @@ def train(
     corpus, steps = find_corpus(config, clips.resolve()), config.steps(variant)
     if any(stretch.phase.swaps_mouths for stretch in config.schedule(variant)):
         training_pairs(config, corpus).check_swaps()
-    if corpus.missing["audio"] and any(
-        stretch.phase.speaks for stretch in config.schedule(variant)
-    ):
-        raise ValueError(
-            f"{clips}: {corpus.missing['audio']} of {corpus.clips} clips have no sound to learn "
-            "speech from: leave phases that train speech out of train.variants"
-        )
     key = inputs_hash(config, variant, clips, expert, base)
     folder = tracking.project_root() / checkpoints / key
     place = str(folder)

@@ -16,8 +16,8 @@ def disc(person, step, resolution=32):
     return np.where(inside[..., None], colour, np.uint8(30))
 
 
-def clip_row(clip, person, motion, frames=6, moving=True, split="test"):
-    pictures = [disc(person, n if moving else 0) for n in range(frames)]
+def clip_row(clip, person, motion, frames=6, moving=True, split="test", resolution=32):
+    pictures = [disc(person, n if moving else 0, resolution) for n in range(frames)]
     row = dict.fromkeys(clip_schema().names)
     return row | {
         "clip": clip,

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from fixtalk.checkpoint import save_checkpoint
 from fixtalk.dataset import read_clips
 from fixtalk.media import encode_video, read_video
 from fixtalk.model import FixTalk
+from fixtalk.speech import SpeechConfig
 from pipelines.files import append_row
 from pipelines.generate import (
     GenerateConfig,
@@ -22,7 +24,7 @@ from pipelines.generate import (
     _run_key,
     generate,
 )
-from pipelines.protocols import Pair, cross_pairs, self_pairs
+from pipelines.protocols import Pair, audio_pairs, cross_pairs, self_pairs
 from pipelines.speed import Stopwatch
 from tests.conftest import TINY
 from tests.discs import clip_row, disc, write_clips
@@ -110,6 +112,85 @@ def test_pairs_cut_short_are_spread_over_people(clips):
         assert len({pair.pair for pair in pairs}) == len(pairs)
 
 
+def test_audio_pairs_take_their_source_from_another_clip_of_the_session_and_list_the_silent():
+    rows = [
+        {**clip_row(f"S{p:03d}/{n}", p, None, frames=2), "audio": b"said", "session": "one"}
+        for p in range(2)
+        for n in range(2)
+    ]
+    rows.append({**clip_row("S000/later", 0, None, frames=2), "audio": b"said", "session": "two"})
+    rows.append(clip_row("S001/silent", 1, None, frames=2))
+
+    pairs, skipped = audio_pairs(rows)
+
+    sources = {pair.truth_clip: pair.source_clip for pair in pairs}
+    assert sources == {
+        "S000/0": "S000/1", "S000/1": "S000/0", "S001/0": "S001/1", "S001/1": "S001/0",
+        "S000/later": "S000/later",  # alone in its session
+    }  # fmt: skip
+    assert all(pair.driver_clip == pair.truth_clip for pair in pairs)
+    assert {pair.person for pair in pairs[:2]} == {"S000", "S001"}
+    assert [one["truth"] for one in skipped] == ["S001/silent"]
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """Videos of a model that hears, of the same with shuffled voices, and with none."""
+    folder = tmp_path_factory.mktemp("spoken")
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            **clip_row(f"S{p:03d}/a", p, None, frames=8, resolution=64),
+            "audio": rng.normal(0, 3000, 8 * 640).astype("<i2").tobytes(),
+            "emotion": "happy" if p else None,
+            "level": 3 if p else None,
+        }
+        for p in range(2)
+    ]
+    clips = write_clips(folder / "clips", rows)
+    torch.manual_seed(0)
+    network = FixTalk(replace(TINY, speech=SpeechConfig(width=0.1, hidden=8, memory=2)))
+    for weight in network.speech.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    save_checkpoint(network, folder / "model", {})
+    config = CONFIG.model_copy(update={"protocols": ["self", "audio"]})
+    for system in ("hears", "shuffled", "silent"):
+        generate(config, clips, folder / "model", folder / system / "videos")
+    return folder
+
+
+def frames_of(folder, system):
+    return [read_video(path) for path in sorted((folder / system / "videos/audio").glob("*.mkv"))]
+
+
+def test_speech_moves_lips_and_its_controls_have_no_other_protocol(spoken):
+    own, shuffled, silent = (frames_of(spoken, name) for name in ("hears", "shuffled", "silent"))
+
+    assert [len(clip) for clip in own] == [8, 8]
+    for one, other, none in zip(own, shuffled, silent, strict=True):
+        assert not np.array_equal(one, other)
+        assert not np.array_equal(one, none)
+    kept = {name: set(listed_protocols(spoken / name / "videos")) for name in ("hears", "silent")}
+    assert kept == {"hears": {"self", "audio"}, "silent": {"audio"}}
+    coverage = json.loads((spoken / "silent/videos/coverage.json").read_text())
+    assert coverage["self"]["reason"] == "a control of the audio protocol"
+
+
+def test_a_model_that_does_not_hear_says_so(tmp_path):
+    clips = write_clips(tmp_path / "clips", [clip_row("a", 0, None, resolution=64)])
+    save_checkpoint(FixTalk(TINY), tmp_path / "model", {})
+    config = CONFIG.model_copy(update={"protocols": ["self", "audio"]})
+
+    generate(config, clips, tmp_path / "model", tmp_path / "out" / "videos")
+
+    coverage = json.loads((tmp_path / "out/videos/coverage.json").read_text())
+    assert coverage["audio"]["reason"] == "this model has no audio encoder"
+
+
+def listed_protocols(videos):
+    return [pair["protocol"] for pair in listed(videos)]
+
+
 def test_only_held_out_clips_are_generated(videos):
     assert not any("S009" in pair["driver_clip"] for pair in listed(videos))
 
@@ -130,8 +211,9 @@ def test_folder_is_complete_or_absent_and_names_the_system(videos):
 def test_run_of_the_training_takes_the_numbers_of_its_own_dataset_only():
     described = {"inputs": "hash", "dataset": "synthetic"}
 
-    assert _run_key(described, "edtalk", "synthetic") == "hash"
-    assert _run_key(described, "edtalk", "folder") == "hash:folder"
+    assert _run_key(described, "edtalk", "edtalk", "synthetic") == "hash"
+    assert _run_key(described, "edtalk", "edtalk", "folder") == "hash:folder"
+    assert _run_key(described, "silent", "fixtalk", "synthetic") == "hash:silent"
 
 
 def test_truth_and_driver_of_unequal_length_are_left_out_with_a_reason():
@@ -201,7 +283,7 @@ def animated(model, frames=5, resolution=64):
     """Frames that the model makes of a disc driven by a moving one."""
     driver = np.stack([disc(1, step, resolution) for step in range(frames)])
     pair = Pair("self", "000-pair", "clip A", 0, "clip B", "clip B", frames, "S001")
-    job = Job(pair, model, 2, b"", b"", Path("unused.mkv"))
+    job = Job(pair, model, 2, b"", b"", None, Path("unused.mkv"))
     render, device = _renderer(model)
     return np.stack(list(render(driver[:1], driver, job, Stopwatch(device))))
 
@@ -243,7 +325,9 @@ def test_interrupted_run_keeps_its_finished_videos(unshared):
     clips = unshared.parent / "clips"
     rows = {row["clip"]: row for row in read_clips(clips, "test")}
     pairs = self_pairs(list(rows.values()))
-    first = interrupt(unshared, _fingerprint(CONFIG, COPY_SOURCE, pairs, rows))
+    first = interrupt(
+        unshared, _fingerprint(CONFIG, COPY_SOURCE, unshared.parent.name, pairs, rows)
+    )
     timed = {"frames": 6, "seconds": 0.5, "laps": [], "memory": 2**20, "device": "Abacus"}
     append_row(unshared.parent / ".videos.partial" / "speed.jsonl", timed)
 
@@ -260,13 +344,13 @@ def test_only_config_and_weights_of_the_model_decide_the_videos(tmp_path):
     (model / "notes").mkdir(parents=True)
     (model / "config.json").write_text("{}")
 
-    plain = _fingerprint(CONFIG, model, [], {})
+    plain = _fingerprint(CONFIG, model, "system", [], {})
     (model / "picture.png").write_bytes(b"seen")
-    described = _fingerprint(CONFIG, model, [], {})
+    described = _fingerprint(CONFIG, model, "system", [], {})
     (model / "model.safetensors").write_bytes(b"learnt")
 
     assert described == plain
-    assert _fingerprint(CONFIG, model, [], {}) != plain
+    assert _fingerprint(CONFIG, model, "system", [], {}) != plain
 
 
 def interrupt(videos, stamp):
