@@ -151,6 +151,8 @@ def spoken(tmp_path_factory):
     torch.manual_seed(0)
     network = FixTalk(replace(TINY, speech=SpeechConfig(width=0.1, hidden=8, memory=2)))
     torch.nn.init.normal_(network.speech._lip.weight)
+    for stage in network.backbone.generator.stages:  # at first no motion moves anything
+        torch.nn.init.normal_(stage.warp.conv.weight)
     save_checkpoint(network, folder / "model", {})
     config = CONFIG.model_copy(update={"protocols": ["self", "audio"]})
     for system in ("hears", "shuffled", "silent"):
