@@ -85,6 +85,22 @@ def missing_labels(pages: Sequence[Page], columns: Sequence[str]) -> dict[str, i
     return missing
 
 
+def silent_clips(pages: Sequence[Page]) -> int:
+    """How many used rows have no sound; reads the sound of all.
+
+    Raises:
+        ShardError: a shard that cannot be read.
+    """
+    import pyarrow.compute as pc
+
+    silent = 0
+    for page in pages:
+        with _open(page.shard) as file:
+            sounds = file.read_row_group(page.group, columns=["audio"])["audio"].take(page.rows)
+        silent += pc.sum(pc.equal(pc.fill_null(pc.binary_length(sounds), 0), 0)).as_py()
+    return silent
+
+
 def _missing(file: Any, page: Page, column: str) -> int:
     group = file.metadata.row_group(page.group)
     chunks = (group.column(index) for index in range(group.num_columns))

@@ -25,12 +25,11 @@ def talk_at(
     Raises:
         ValueError: a clip without sound.
     """
-    if row["audio"] is None:
+    if not row["audio"]:
         raise ValueError(f"clip {row['clip']} has no sound to learn speech from")
     first = max(0, min(frame - TALK // 2, row["frames"] - TALK))
     places = [min(first + n, row["frames"] - 1) for n in range(TALK)]
-    shown = decode_frames(row["video"], sorted(set(places)))
-    frames = shown[np.searchsorted(sorted(set(places)), places)]
+    frames = decode_frames(row["video"], places)
     return frames, mel_pieces(_mels(row["audio"]), places), places
 
 

@@ -19,11 +19,11 @@ from fixtalk.mel import mel_pieces, mel_spectrogram
 from fixtalk.sync_expert import SyncExpert
 from fixtalk.talks import TALK
 from pipelines.config import StageConfig, load_config
-from pipelines.files import write_text
+from pipelines.files import replacing, write_text
+from pipelines.perception import EXPERT, EXPERT_WEIGHTS
 from pipelines.practice import EXPERTS, Course, new, of_experts, practise
 
 COLUMNS = ["clip", "person", "frames", "video", "audio"]
-WEIGHTS, FACTS = "expert.safetensors", "expert.json"
 EXAMINED = 40  # clips of held-out people
 GAIN = 0.2  # spread of log gains of a clip's colours
 
@@ -45,9 +45,9 @@ def expert(config: ExpertConfig, clips: Path, out: Path) -> None:
     `out` gets expert.safetensors and expert.json. Where too few clips have sound it gets the
     second only, which says why; L_sync is then left out of training, and the run says so.
     """
-    rows = [row for row in read_clips(clips, "train", COLUMNS) if _is_fit(row)]
-    own = of_experts({row["person"] for row in rows})
-    rows = [row for row in rows if row["person"] in own]
+    rows = read_clips(clips, "train", COLUMNS)
+    own = of_experts({row["person"] for row in rows})  # of all people, as judges count them
+    rows = [row for row in rows if row["person"] in own and _is_fit(row)]
     rows = [
         rows[n]
         for n in np.linspace(0, len(rows) - 1, min(len(rows), config.clips)).round().astype(int)
@@ -56,13 +56,13 @@ def expert(config: ExpertConfig, clips: Path, out: Path) -> None:
     out.mkdir(parents=True)
     if not rows:
         reason = f"no clip with sound and {TALK} frames of a person kept for it (each {EXPERTS}th)"
-        write_text(out / FACTS, json.dumps({"reason": f"{clips}: {reason}"}, indent=1) + "\n")
+        write_text(out / EXPERT, json.dumps({"reason": f"{clips}: {reason}"}, indent=1) + "\n")
         return
     network, losses = teach(rows, config)
     held_out = [row for row in read_clips(clips, "test", COLUMNS) if _is_fit(row)][:EXAMINED]
     facts = {
         "clips": len(rows),
-        "people": len(own),
+        "people": len({row["person"] for row in rows}),
         "loss": round(float(np.mean(losses[-20:])), 4),
         "held_out": examine(network, held_out),
         "seed": config.seed,
@@ -70,27 +70,10 @@ def expert(config: ExpertConfig, clips: Path, out: Path) -> None:
     from safetensors.torch import save
 
     content = save({name: t.contiguous() for name, t in network.state_dict().items()})
-    (out / WEIGHTS).write_bytes(content)
+    with replacing(out / EXPERT_WEIGHTS) as temporary:
+        temporary.write_bytes(content)
     facts["sha256"] = hashlib.sha256(content).hexdigest()
-    write_text(out / FACTS, json.dumps(facts, indent=1) + "\n")
-
-
-def load_expert(folder: Path, device: torch.device) -> SyncExpert | str:
-    """The frozen network, or why there is none.
-
-    Raises:
-        FileNotFoundError: the stage has not run.
-    """
-    from safetensors.torch import load_file
-
-    if not (folder / FACTS).is_file():
-        raise FileNotFoundError(f"{folder / FACTS}: not found; run the expert stage (dvc repro)")
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    if "reason" in facts:
-        return facts["reason"]
-    network = SyncExpert()
-    network.load_state_dict(load_file(folder / WEIGHTS))
-    return network.requires_grad_(False).eval().to(device)
+    write_text(out / EXPERT, json.dumps(facts, indent=1) + "\n")
 
 
 def teach(rows: list[Row], config: ExpertConfig) -> tuple[SyncExpert, list[float]]:
@@ -130,7 +113,7 @@ def _windows(
     frames = ((frames + 1) * torch.from_numpy(gains)[:, None, None] - 1).clamp(-1, 1)
     if rng.random() < 0.5:
         frames = frames.flip(-1)
-    return frames, torch.from_numpy(mel_pieces(mels, list(firsts + TALK // 2)))
+    return frames, torch.from_numpy(mel_pieces(mels, (firsts + TALK // 2).tolist()))
 
 
 @torch.inference_mode()
@@ -154,7 +137,7 @@ def examine(network: SyncExpert, rows: list[Row]) -> dict[str, Any]:
 
 
 def _is_fit(row: Row) -> bool:
-    return row["audio"] is not None and row["frames"] >= TALK
+    return bool(row["audio"]) and row["frames"] >= TALK
 
 
 if __name__ == "__main__":

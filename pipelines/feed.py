@@ -81,7 +81,7 @@ def find_corpus(config: "TrainConfig", clips: Path) -> Corpus:
     kept_back = set(people[: config.validation_people])
     training = find_pages(clips, "train", lambda person: person not in kept_back)
     validation = find_pages(clips, "train", kept_back.__contains__)
-    return Corpus(training, validation, missing_labels(training, ("landmarks", "audio", *EXACT)))
+    return Corpus(training, validation, missing_labels(training, ("landmarks", *EXACT)))
 
 
 def training_pairs(config: "TrainConfig", corpus: Corpus) -> PairSampler:
