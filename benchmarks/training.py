@@ -19,6 +19,7 @@ from pipelines.config import load_config
 from pipelines.crop import CropConfig, crop
 from pipelines.download import DownloadConfig, download
 from pipelines.feed import Reader, find_corpus, share_of
+from pipelines.perception import EXPERT
 from pipelines.recipe import TrainConfig, Variant
 from pipelines.train import train
 
@@ -93,7 +94,10 @@ def _plain(clips: Path) -> Pace:
 def with_ray(workers: int, clips: Path, folder: Path) -> Pace:
     """The stage itself, as its journal tells."""
     os.environ["FIXTALK_WORKERS"] = str(workers)
-    train(recipe(), clips, folder / "weights", folder / "checkpoints", folder / "base")
+    expert = folder / "expert"
+    expert.mkdir(exist_ok=True)
+    (expert / EXPERT).write_text('{"reason": "nothing speaks here"}')
+    train(recipe(), clips, folder / "weights", expert, folder / "checkpoints", folder / "base")
     (journal,) = (folder / "checkpoints").glob("*/history.jsonl")
     rows = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
     warm, last = (next(row for row in rows if row["step"] == step) for step in (WARM, LAST))

@@ -13,21 +13,11 @@ PARTS = (*BACKBONE, "speech", "emi", "edi")
 TRUTH_TERMS = ("lip_truth", "expression_truth")
 PICTURE_TERMS = ("l_rec", "l_per", "l_mouth", "l_adv", "l_fea", "warp_truth")
 INDICATOR_TERMS = {"emi": ("l_dis", "imitation"), "edi": ("l_d_mem", "l_align")}
-SPEECH_TERMS = ("l_lip", "l_lip_motion", "l_tone", "l_emotion", "l_pose", "l_sync")
-TERMS = (
-    *PICTURE_TERMS,
-    *TRUTH_TERMS,
-    *SPEECH_TERMS,
-    *INDICATOR_TERMS["emi"],
-    *INDICATOR_TERMS["edi"],
-)
-_FACE_TERMS = (
-    "l_fea",
-    "warp_truth",
-    *TRUTH_TERMS,
-    *INDICATOR_TERMS["emi"],
-    *INDICATOR_TERMS["edi"],
-)
+_EACH_SPEECH_TERM = ("l_lip", "l_tone", "l_emotion", "l_pose")  # one for each part of speech
+SPEECH_TERMS = (*_EACH_SPEECH_TERM, "l_lip_motion", "l_sync")
+_OF_INDICATORS = (*INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
+TERMS = (*PICTURE_TERMS, *TRUTH_TERMS, *SPEECH_TERMS, *_OF_INDICATORS)
+_FACE_TERMS = ("l_fea", "warp_truth", *TRUTH_TERMS, *_OF_INDICATORS)  # of two single frames
 TEACHER_ALONE, TEACHER_MIXED = 0.2, 0.6  # of a phase, after which EDI's teacher steps back
 
 
@@ -81,13 +71,18 @@ class Phase:
             raise ValueError("expression is trained by uses_expression or expression_truth")
 
     def _check_speech(self) -> None:
-        """Speech drives the lips of a whole phase, or of none."""
+        """Speech drives the lips of a whole phase, or of none; all of it learns, or nothing.
+
+        A part without a loss would be left behind by the encoder that it reads.
+        """
         if self.speaks != self.trained("speech"):
             raise ValueError(
                 f"speech is trained by {', '.join(SPEECH_TERMS)}, and they by nothing else"
             )
         if not self.speaks:
             return
+        if without := [term for term in _EACH_SPEECH_TERM if not self.weighs(term)]:
+            raise ValueError(f"speech learns as a whole: weigh {', '.join(without)} as well")
         if unfit := [term for term in _FACE_TERMS if self.weighs(term)]:
             raise ValueError(f"{', '.join(unfit)} cannot be weighed where speech drives")
         if not self.uses_expression:

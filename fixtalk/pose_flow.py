@@ -60,11 +60,11 @@ class PoseFlow(nn.Module):
             1,
         )
         steps = (poses.diff(dim=1)[:, self.memory - 1 :] - self.offset) * (-self.log_spread).exp()
-        bits = -self.log_spread.sum().expand(steps.shape[:2])
+        growth = -self.log_spread.sum().expand(steps.shape[:2])
         for coupling in self.couplings:
             steps, added = coupling(steps, told)
-            bits = bits + added
-        nats = 0.5 * (steps.square() + math.log(2 * math.pi)).sum(2) - bits
+            growth = growth + added
+        nats = 0.5 * (steps.square() + math.log(2 * math.pi)).sum(2) - growth
         return nats.mean() / poses.shape[2]
 
     def draw(
@@ -80,7 +80,7 @@ class PoseFlow(nn.Module):
             start: the pose before the first frame.
             sounds: of each frame, from an iterable of any length.
             generator: of the noise.
-            calm: factor on the noise; 0 gives the likeliest course.
+            calm: factor on the noise; at 0 the same sound always gives the same course.
         """
         held = start[None].expand(self.memory, -1)
         for sound in sounds:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -129,9 +130,7 @@ class AudioEncoder(nn.Module):
         self.width = counts[-1]
         self.layers = nn.ModuleList(
             _Convolution(inputs, outputs, *shape)
-            for inputs, outputs, shape in zip(
-                counts, counts[1:], (layer[:3] for layer in LAYERS), strict=False
-            )
+            for (inputs, outputs), (*shape, _) in zip(pairwise(counts), LAYERS, strict=True)
         )
 
     def forward(self, pieces: Float[Tensor, "frames 1 80 16"]) -> Float[Tensor, "frames sounds"]:

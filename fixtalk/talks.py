@@ -25,8 +25,7 @@ def talk_at(
     """
     first = max(0, min(frame - TALK // 2, row["frames"] - TALK))
     places = [min(first + n, row["frames"] - 1) for n in range(TALK)]
-    shown = decode_frames(row["video"], sorted(set(places)))
-    frames = shown[np.searchsorted(sorted(set(places)), places)]
+    frames = decode_frames(row["video"], places)
     return frames, mel_pieces(_mels(row["audio"]), places), places
 
 

@@ -199,7 +199,9 @@ def face_pictures(
     return interpolate(frames.float(), (FACE_SIDE, FACE_SIDE), mode="bilinear", antialias=True)
 
 
-def lip_pictures(frames: UInt8[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames 3 56 56"]:
+def lip_pictures(
+    frames: UInt8[Tensor, "frames 3 height width"] | Float[Tensor, "frames 3 height width"],
+) -> Float[Tensor, "frames 3 56 56"]:
     """BGR frames at 224 x 224 after the pooling that SyncNetwork begins with, 0-255.
 
     Both are linear along each axis, so that two small products replace the large picture.

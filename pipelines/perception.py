@@ -1,5 +1,6 @@
-"""Published weights of VGG19 → the frozen look at frames that the paper's L_per compares."""
+"""Weights on disk → the frozen networks that losses look through: VGG19, the sync expert."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +10,13 @@ from pipelines import weights
 if TYPE_CHECKING:
     from torch import Tensor, device
 
+    from fixtalk.talking import Sync
+
 SLICES = (2, 7, 12, 21, 30)  # layers up to relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
 WEIGHT = 10.0  # of each slice
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1]
+SHARPNESS = 10.0  # logits a unit of distance between lips and sound, as the expert has learnt it
+EXPERT, EXPERT_WEIGHTS = "expert.json", "expert.safetensors"  # what the expert stage leaves
 
 
 def vgg19(folder: Path, device: "device") -> Callable[["Tensor"], list["Tensor"]]:
@@ -54,3 +59,35 @@ def vgg19(folder: Path, device: "device") -> Callable[["Tensor"], list["Tensor"]
         return maps
 
     return look
+
+
+def load_expert(folder: Path, device: "device") -> "Sync | str":
+    """Frames in a row and sounds → how well each of the first fits each of the second, or a reason.
+
+    Raises:
+        FileNotFoundError: the expert stage has not run.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from metrics.local import lip_pictures
+    from metrics.networks import SyncNetwork
+    from metrics.sync import mfcc_windows
+
+    if not (folder / EXPERT).is_file():
+        raise FileNotFoundError(f"{folder / EXPERT}: not found; run the expert stage (dvc repro)")
+    facts = json.loads((folder / EXPERT).read_text(encoding="utf-8"))
+    if "reason" in facts:
+        return facts["reason"]
+    network = SyncNetwork()
+    network.load_state_dict(load_file(folder / EXPERT_WEIGHTS))
+    network.requires_grad_(False).eval().to(device)
+
+    def sync(frames: "Tensor", sounds: "Tensor") -> "Tensor":
+        windows = torch.cat([mfcc_windows(sound)[:1] for sound in sounds.cpu()]).to(frames.device)
+        with torch.autocast(frames.device.type, enabled=False):
+            pictures = lip_pictures((frames.float().flatten(0, 1) + 1) * 127.5)
+            lips = network.embed_looks(network.look(pictures).unflatten(0, frames.shape[:2]))
+            return -SHARPNESS * torch.cdist(lips, network.forward_aud(windows))
+
+    return sync

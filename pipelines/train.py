@@ -16,10 +16,10 @@ from fixtalk.training import TrainState
 from pipelines import tracking
 from pipelines.checkpoints import Checkpoints
 from pipelines.config import load_config
-from pipelines.expert import FACTS, load_expert
 from pipelines.feed import find_corpus, training_pairs
 from pipelines.files import only_one, write_text
 from pipelines.monitor import mirror
+from pipelines.perception import EXPERT, load_expert
 from pipelines.recipe import TrainConfig
 from pipelines.worker import Job, work
 from pipelines.worker_group import run_workers
@@ -51,6 +51,7 @@ def train(
 
     Raises:
         ValueError: unknown variant, clips of another resolution than the model, too few people.
+        FileNotFoundError: the expert stage has not run.
         BlockingIOError: another process trains from the same inputs.
         SystemExit: asked to stop by SIGTERM; all is saved.
     """
@@ -61,15 +62,15 @@ def train(
     corpus, steps = find_corpus(config, clips.resolve()), config.steps(variant)
     if any(stretch.phase.swaps_mouths for stretch in config.schedule(variant)):
         training_pairs(config, corpus).check_swaps()
+    sync = load_expert(expert, torch.device("cpu"))
     key = inputs_hash(config, variant, clips, expert, base)
     folder = tracking.project_root() / checkpoints / key
     place = str(folder)
     if root := os.environ.get("FIXTALK_CHECKPOINTS"):
         root = root if "://" in root else tracking.project_root() / root
         place = f"{root}/{variant}/{key}"
-    reason = load_expert(expert, torch.device("cpu"))
-    sync = f"off: {reason}" if isinstance(reason, str) else "on"
-    tags = {"l_sync": sync, "variant": variant, "l_per": config.perceptual, **corpus.tags}
+    tags = {"variant": variant, "l_per": config.perceptual, **corpus.tags}
+    tags["l_sync"] = f"off: {sync}" if isinstance(sync, str) else "on"
     if base is not None:
         has_one = (base / DISCRIMINATOR).is_file()
         tags["discriminator"] = "of the base" if has_one else "anew: the base has none"
@@ -171,7 +172,7 @@ def inputs_hash(
     start = sorted(base.glob("*.safetensors")) if base else []
     shards = sorted((clips / "shards").glob("*.parquet"))
     stage = [Path(__file__).with_name(f"{name}.py") for name in ("feed", "perception")]
-    for path in [*shards, expert / FACTS, *start, *stage, *sorted(code)]:
+    for path in [*shards, expert / EXPERT, *start, *stage, *sorted(code)]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 

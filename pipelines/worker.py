@@ -17,10 +17,9 @@ from fixtalk.reenactment import Batch
 from fixtalk.training import Method, Microbatch, TrainState, start, train_step
 from pipelines import cluster
 from pipelines.checkpoints import Checkpoints, Kept
-from pipelines.expert import load_expert
 from pipelines.feed import Corpus, share_of, stream, validation_pairs
 from pipelines.monitor import Monitor, NodeMonitor
-from pipelines.perception import vgg19
+from pipelines.perception import load_expert, vgg19
 
 if TYPE_CHECKING:
     from pipelines.recipe import TrainConfig

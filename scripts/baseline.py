@@ -31,6 +31,7 @@ SMALL = {
             "max_seconds": 1.0,
         }
     },
+    "expert": {"steps": 1},
     "train": {
         "model": {"width": 0.03125, "widest": 32, "latent": 64},
         "batch": 8,
@@ -42,7 +43,8 @@ CLIPS, RAW, MODEL, VIDEOS = "data/clips/synthetic", "data/raw/synthetic", "model
 STAGES = (
     ("download", "synthetic", RAW),
     ("crop", RAW, CLIPS),
-    ("train", CLIPS, "models/weights", "checkpoints", MODEL),
+    ("expert", CLIPS, "models/expert"),
+    ("train", CLIPS, "models/weights", "models/expert", "checkpoints", MODEL),
     ("generate", CLIPS, MODEL, VIDEOS),
 )
 

@@ -12,6 +12,8 @@ from fixtalk.edi import EDIConfig
 from fixtalk.emi import EMIConfig
 from fixtalk.model import ModelConfig
 from fixtalk.reenactment import Batch
+from fixtalk.speech import SpeechConfig, strength_of
+from fixtalk.talks import TALK
 from fixtalk.training import Method, start
 from pipelines.config import load_config
 from pipelines.recipe import TrainConfig
@@ -33,7 +35,10 @@ TINY = ModelConfig(
 )
 TINY_EMI = EMIConfig(layers=1, queries=2, heads=2, hidden=32)
 TINY_EDI = EDIConfig(slots=8, sharpness=16.0, heads=2)
+TINY_SPEECH = SpeechConfig(width=0.125, hidden=16, memory=3)
+TINY_BASE = replace(TINY, speech=TINY_SPEECH)
 TINY_FIXTALK = replace(TINY, emi=TINY_EMI, edi=TINY_EDI)
+TINY_TALKING = replace(TINY_FIXTALK, speech=TINY_SPEECH)
 METHOD = Method(decay=0.9, bfloat16=False, margin=0.2, alignment="student||teacher")
 
 
@@ -70,15 +75,45 @@ def recipe_of_params():
     return load_config(TrainConfig, "train", ROOT / "params.yaml")
 
 
-def state_of(config=TINY_FIXTALK, seed=1):
-    """Training state of the tiny model, by default with both indicators, at step 0."""
+def state_of(config=TINY_TALKING, seed=1):
+    """Training state of the tiny model, by default with all that it can have, at step 0."""
     return start(config, (0.5, 0.99), seed)
+
+
+def mouth_at(top, left):
+    """A box of 12×20 pixels in a frame of 64."""
+    mouth = torch.zeros(64, 64, dtype=torch.bool)
+    mouth[top : top + 12, left : left + 20] = True
+    return mouth
+
+
+def smooth_pictures():
+    """Four of them, always the same."""
+    torch.manual_seed(0)
+    return torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8), 64, mode="bilinear") * 2 - 1
+
+
+def talks_that_move():
+    """Four smooth pictures that move to the right, said to some sound; one shows no emotion."""
+    source = smooth_pictures()
+    shown = torch.stack([source.roll(place, 3) for place in range(1, TALK + 1)], 1)
+    mouths = torch.stack([mouth_at(40, 20 + place) for place in range(TALK)])
+    return Batch(
+        source,
+        driver=shown,
+        target=shown,
+        shows_target=torch.ones(4, dtype=torch.bool),
+        mouth=mouths.expand(4, -1, -1, -1),
+        speech=torch.randn(4, TALK, 1, 80, 16),
+        strength=torch.stack(
+            [strength_of("happy", 3), strength_of("sad", 1), strength_of("fear", 2), torch.zeros(8)]
+        ),
+    )
 
 
 def pictures_that_move():
     """Four pairs of smooth pictures with an exact warp: the driver is the source, moved."""
-    torch.manual_seed(0)
-    source = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8), 64, mode="bilinear") * 2 - 1
+    source = smooth_pictures()
     driver = source.roll(4, 3)
     line = torch.linspace(-1, 1, 64)
     flow = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).expand(4, -1, -1, -1).clone()
@@ -89,6 +124,7 @@ def pictures_that_move():
         target=driver,
         shows_target=torch.ones(4, dtype=torch.bool),
         moves=torch.tensor([True, True, True, False]),
+        mouth=mouth_at(40, 20).expand(4, -1, -1),
         lip=driver.roll(1, 0),
         pose=driver.roll(1, 2),
         flow=flow,

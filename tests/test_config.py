@@ -46,6 +46,9 @@ def test_default_params_load():
         ),
         (lambda t: t["phases"]["warp"]["weights"].update(lpips=1.0), "phases.warp.*unknown loss"),
         (lambda t: t["edi"].update(heads=3), "edi.heads 3: choose a divisor of 128"),
+        (lambda t: t["speech"].update(memory=5), "speech.memory 5: at most 4"),
+        (lambda t: t["speech"].update(width=0.0), "speech.width 0.0"),
+        (lambda t: t["model"].update(speech=t["speech"]), "model holds none of speech, emi and"),
         (lambda t: t.update(variants={}), "variants needs base"),
     ],
 )

@@ -83,8 +83,10 @@ def test_tags_tell_what_labels_make_possible(config, clips, tmp_path):
     assert find_corpus(config, clips).tags == {
         "warp_truth": "off: 21 of 21 clips have no exact labels",
         "motion_gate": "on",
+        "l_mouth": "on",
     }
-    assert find_corpus(config, bare).tags["motion_gate"] == "off: 21 of 21 clips have no landmarks"
+    for name in ("motion_gate", "l_mouth"):
+        assert find_corpus(config, bare).tags[name] == "off: 21 of 21 clips have no landmarks"
 
 
 def test_clips_that_cannot_be_trained_on_are_refused(config, clips, tmp_path):

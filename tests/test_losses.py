@@ -36,6 +36,23 @@ def test_reconstruction_is_the_mean_difference(frames):
     assert losses.l_rec(frames + 0.25, frames) == pytest.approx(0.25)
 
 
+def test_mouth_loss_is_the_mean_difference_in_each_box(frames):
+    mouth = torch.zeros(4, 64, 64, dtype=torch.bool)
+    mouth[0, 10:20, 30:40] = True  # 100 pixels that are 0.5 off
+    mouth[1, :2, :2] = True  # 4 pixels, one of which is 0.4 off in one colour
+    mouth[2] = True  # nothing is off
+    fake = frames.clone()
+    fake[0, :, 10:20, 30:40] += 0.5
+    fake[1, 0, 0, 0] -= 0.4
+    fake[:, :, 50:, 50:] += torch.tensor([1.0, 1.0, 0.0, 1.0])[:, None, None, None]
+
+    # the fourth has no mouth in its frame: it counts as an item that costs nothing
+    wanted = (0.5 + 0.4 / 3 / 4 + 0 + 0) / 4
+    assert losses.l_mouth(fake, frames, mouth).item() == pytest.approx(wanted, rel=1e-5)
+    shares = [losses.l_mouth(fake[i : i + 2], frames[i : i + 2], mouth[i : i + 2]) for i in (0, 2)]
+    assert sum(shares).item() / 2 == pytest.approx(wanted, rel=1e-5)
+
+
 def test_perception_averages_scales_and_adds_maps(frames):
     # a constant offset survives every scale of the colours and none of the edges
     one = losses.l_per(frames + 0.25, frames, edges)

@@ -10,6 +10,7 @@ import yaml
 from pipelines.config import load_config
 from pipelines.crop import CropConfig
 from pipelines.download import SOURCES, DownloadConfig
+from pipelines.expert import ExpertConfig
 from pipelines.generate import GenerateConfig
 from pipelines.judge import JudgeConfig
 from pipelines.leaderboard import LeaderboardConfig
@@ -34,8 +35,8 @@ def params(tmp_path_factory):
 @pytest.mark.parametrize(
     "cls",
     [
-        DownloadConfig, CropConfig, JudgeConfig, TrainConfig, GenerateConfig, ScoreConfig,
-        LocaliseConfig, LeaderboardConfig,
+        DownloadConfig, CropConfig, JudgeConfig, ExpertConfig, TrainConfig, GenerateConfig,
+        ScoreConfig, LocaliseConfig, LeaderboardConfig,
     ],
 )  # fmt: skip
 def test_every_section_fits_its_class(params, cls):

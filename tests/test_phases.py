@@ -7,7 +7,7 @@ import pytest
 from fixtalk.model import FixTalk
 from fixtalk.phases import Phase, Stretch, parts_of, stretch_at, taught_share, terms_of
 from fixtalk.training import parts
-from tests.conftest import TINY, TINY_FIXTALK
+from tests.conftest import TINY_BASE, TINY_TALKING
 
 PLAIN = Phase(
     trains={"edi": 1.0}, uses_expression=True, learning_rate=(1e-3, 1e-3), discriminator=None,
@@ -37,6 +37,39 @@ def test_wrong_phase_is_refused(change, message):
         dataclasses.replace(PLAIN, **change)
 
 
+HEARD = {"l_lip": 1.0, "l_tone": 1.0, "l_emotion": 1.0, "l_pose": 1.0}
+HEAR = dataclasses.replace(PLAIN, trains={"speech": 1.0}, weights=HEARD)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": {"l_rec": 1.0}}, "speech is trained by l_lip, .*, and they by nothing else"),
+        ({"trains": {"edi": 1.0}}, "speech is trained by l_lip, .*, and they by nothing else"),
+        ({"trains": {"speech": 0.0, "edi": 1.0}}, "speech is trained by"),
+        ({"weights": {"l_lip": 1.0}}, "as a whole: weigh l_tone, l_emotion, l_pose as well"),
+        ({"weights": HEARD | {"l_pose": 0.0}}, "as a whole: weigh l_pose as well"),
+        ({"weights": HEARD | {"l_dis": 1.0, "l_fea": 1.0}}, "l_fea, l_dis cannot be weighed"),
+        ({"weights": HEARD | {"warp_truth": 1.0}}, "warp_truth cannot be weighed"),
+        ({"uses_expression": False}, "uses_expression is true where speech drives"),
+        ({"weights": HEARD | {"l_sync": 1.0}}, "l_sync looks at frames: weigh l_rec as well"),
+    ],
+)
+def test_phase_that_speaks_by_half_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(HEAR, **change)
+
+
+def test_phase_speaks_where_speech_is_weighed():
+    speak = dataclasses.replace(HEAR, weights=HEARD | {"l_rec": 1.0, "l_sync": 1.0})
+
+    assert HEAR.speaks
+    assert speak.speaks
+    assert not PLAIN.speaks
+    assert not HEAR.renders
+    assert speak.renders
+
+
 def test_only_losses_on_frames_ask_for_rendering():
     assert PLAIN.renders
     assert not OTHER.renders
@@ -57,7 +90,7 @@ def test_teacher_steps_back_within_a_phase():
 
 
 def test_parts_of_an_indicator_exist_with_it_only():
-    for config, indicators in ((TINY, []), (TINY_FIXTALK, ["emi", "edi"])):
+    for config, indicators in ((TINY_BASE, []), (TINY_TALKING, ["emi", "edi"])):
         assert set(parts_of(indicators)) == set(parts(FixTalk(config)))
 
 

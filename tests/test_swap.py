@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fixtalk.swap import swap_mouth
+from fixtalk.swap import mouth_box, swap_mouth
 from tests.drawn_faces import face_points, flat_face
 
 
@@ -89,3 +89,18 @@ def test_mouth_outside_the_frame_is_refused():
 
     with pytest.raises(ValueError, match=r"outside the 64×64 frame"):
         swap_mouth(face, face_points() + np.float32(60), face, face_points())
+
+
+def test_box_of_a_mouth_is_widened_by_a_fifth_of_its_width():
+    # the mouth reaches from 24 to 40 and from 42 to 50: 3.2 pixels more on each side
+    box = mouth_box(face_points(), 64)
+
+    rows, columns = box.nonzero()
+    assert (columns.min(), columns.max()) == (21, 42)
+    assert (rows.min(), rows.max()) == (39, 52)
+    assert box.sum() == (42 - 21 + 1) * (52 - 39 + 1)
+
+
+def test_box_ends_at_the_frame_and_is_empty_outside():
+    assert mouth_box(face_points() + np.array([30, 0]), 64)[45, 63]
+    assert not mouth_box(face_points() + np.array([90, 0]), 64).any()

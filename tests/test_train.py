@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 
 import fixtalk
 from fixtalk.checkpoint import save_checkpoint
@@ -14,7 +15,7 @@ from pipelines.checkpoints import Checkpoints
 from pipelines.config import ConfigError, load_config
 from pipelines.recipe import TrainConfig
 from pipelines.train import inputs_hash, train
-from tests.training_runs import write_clips, write_params
+from tests.training_runs import write_clips, write_no_expert, write_params
 
 
 @pytest.fixture
@@ -23,17 +24,24 @@ def clips(tmp_path):
 
 
 @pytest.fixture
+def expert(tmp_path):
+    return write_no_expert(tmp_path / "expert")
+
+
+@pytest.fixture
 def params(tmp_path):
     """A tiny schedule, in a params.yaml of its own."""
     return write_params(tmp_path / "params.yaml", [{"warp": 10}])
 
 
-def test_variant_goes_on_from_the_base_and_from_its_states(tmp_path, clips, params, monkeypatch):
+def test_variant_goes_on_from_the_base_and_from_its_states(
+    tmp_path, clips, expert, params, monkeypatch
+):
     monkeypatch.setenv("FIXTALK_CHECKPOINTS", f"{tmp_path}/states/")
     config = load_config(TrainConfig, "train", params)
-    places = (clips, tmp_path / "weights", tmp_path / "checkpoints")
+    places = (clips, tmp_path / "weights", expert, tmp_path / "checkpoints")
     base, model = tmp_path / "models" / "base", tmp_path / "models" / "fixtalk"
-    state = start(config.model, config.betas, seed=5)
+    state = start(config.architecture("base"), config.betas, seed=5)
     save_checkpoint(state.average, base, {}, state.discriminator)
 
     train(config, *places, model, base)
@@ -44,13 +52,19 @@ def test_variant_goes_on_from_the_base_and_from_its_states(tmp_path, clips, para
         trained.backbone.encoder.parameters(), begun.backbone.encoder.parameters(), strict=True
     ):
         assert torch.equal(ours, theirs)  # no phase of it trains the encoder
-    key = inputs_hash(config, "fixtalk", clips, base)
+    key = inputs_hash(config, "fixtalk", clips, expert, base)
     assert json.loads((model / "config.json").read_text())["inputs"] == key
     journal = tmp_path / "checkpoints" / key / "history.jsonl"
     (row,) = map(json.loads, journal.read_text().splitlines())
     assert row["step"] == 10
     assert {"l_rec", "l_per", "l_adv", "l_dis", "l_d_mem", "l_align"} <= set(row)
     assert {"code_cosine", "slot_entropy", "dead_slots", "validation_psnr"} <= set(row)
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("fixtalk").experiment_id
+    (run,) = client.search_runs([experiment])
+    assert run.data.tags["l_sync"] == "off: no clip with sound"
+    assert run.data.tags["l_mouth"] == "off: 21 of 21 clips have no landmarks"
 
     # whatever lies in the newest state is gone on with, in another storage as well: here,
     # nothing is left to do
@@ -67,33 +81,38 @@ def test_variant_goes_on_from_the_base_and_from_its_states(tmp_path, clips, para
     assert len(journal.read_text().splitlines()) == 1
 
 
-def test_other_inputs_have_another_hash(tmp_path, clips, params):
+def test_other_inputs_have_another_hash(tmp_path, clips, expert, params):
     config = load_config(TrainConfig, "train", params)
     wider = config.model_copy(update={"batch": 4})
     larger = config.model_copy(update={"edi": replace(config.edi, slots=9)})
     base = tmp_path / "base"
     base.mkdir()
 
-    before = inputs_hash(config, "fixtalk", clips, base)
+    before = inputs_hash(config, "fixtalk", clips, expert, base)
 
-    assert inputs_hash(config, "fixtalk", clips, base) == before
-    assert inputs_hash(wider, "fixtalk", clips, base) != before
-    assert inputs_hash(config, "base", clips, None) != before
-    assert inputs_hash(larger, "fixtalk", clips, base) != before
-    assert inputs_hash(larger, "base", clips, None) == inputs_hash(config, "base", clips, None)
+    assert inputs_hash(config, "fixtalk", clips, expert, base) == before
+    assert inputs_hash(wider, "fixtalk", clips, expert, base) != before
+    assert inputs_hash(config, "base", clips, expert, None) != before
+    assert inputs_hash(larger, "fixtalk", clips, expert, base) != before
+    of_base = inputs_hash(config, "base", clips, expert, None)
+    assert inputs_hash(larger, "base", clips, expert, None) == of_base
     (base / "model.safetensors").write_bytes(b"other weights")
-    assert inputs_hash(config, "fixtalk", clips, base) != before
+    assert inputs_hash(config, "fixtalk", clips, expert, base) != before
+    before = inputs_hash(config, "base", clips, expert, None)
+    (expert / "expert.json").write_text('{"sha256": "of other weights"}')
+    assert inputs_hash(config, "base", clips, expert, None) != before
+    before = inputs_hash(config, "base", clips, expert, None)
     (clips / "shards" / "1.parquet").write_bytes(b"more")
-    assert inputs_hash(config, "base", clips, None) != before
+    assert inputs_hash(config, "base", clips, expert, None) != before
 
 
-def test_order_of_phases_makes_another_hash(clips, params):
+def test_order_of_phases_makes_another_hash(clips, expert, params):
     values = yaml.safe_load(params.read_text())
     values["train"]["variants"]["fixtalk"]["steps"].reverse()
-    before = inputs_hash(load_config(TrainConfig, "train", params), "fixtalk", clips, None)
+    before = inputs_hash(load_config(TrainConfig, "train", params), "fixtalk", clips, expert, None)
     params.write_text(yaml.safe_dump(values, sort_keys=False))
 
-    after = inputs_hash(load_config(TrainConfig, "train", params), "fixtalk", clips, None)
+    after = inputs_hash(load_config(TrainConfig, "train", params), "fixtalk", clips, expert, None)
 
     assert after != before
 
@@ -108,19 +127,20 @@ def test_rates_that_are_no_rates_are_refused(params, value):
         load_config(TrainConfig, "train", params)
 
 
-def test_swaps_without_landmarks_are_refused_before_workers_start(tmp_path, clips, params):
+def test_swaps_without_landmarks_are_refused_before_workers_start(tmp_path, clips, expert, params):
     values = yaml.safe_load(params.read_text())
     values["train"]["variants"]["base"]["steps"] = [{"warp": 5}, {"decouple": 5}]
     params.write_text(yaml.safe_dump(values, sort_keys=False))
     config = load_config(TrainConfig, "train", params)
 
     with pytest.raises(ValueError, match="no landmarks to swap mouths by: leave phases"):
-        train(config, clips, tmp_path / "weights", tmp_path / "checkpoints", tmp_path / "base")
+        train(config, clips, tmp_path, expert, tmp_path / "checkpoints", tmp_path / "base")
 
 
-def test_impossible_settings_are_named_before_workers_start(tmp_path, clips, params):
+def test_impossible_settings_are_named_before_workers_start(tmp_path, clips, expert, params):
     config = load_config(TrainConfig, "train", params)
-    places = (clips, tmp_path / "weights", tmp_path / "checkpoints", tmp_path / "models" / "base")
+    model = tmp_path / "models" / "base"
+    places = (clips, tmp_path / "weights", expert, tmp_path / "checkpoints", model)
     large = config.model_copy(update={"model": replace(config.model, resolution=128)})
     lonely = config.model_copy(update={"validation_people": 7})
 
@@ -130,8 +150,20 @@ def test_impossible_settings_are_named_before_workers_start(tmp_path, clips, par
         train(lonely, *places)
     with pytest.raises(FileNotFoundError, match="run the crop stage first"):
         train(config, tmp_path / "nothing", *places[1:])
+    with pytest.raises(FileNotFoundError, match=r"expert.json: not found; run the expert stage"):
+        train(config, clips, tmp_path, tmp_path / "nothing", *places[3:])
     with pytest.raises(ValueError, match=r"train.variants has no 'other', only base, fixtalk"):
-        train(config, *places[:3], tmp_path / "models" / "other")
+        train(config, *places[:4], tmp_path / "models" / "other")
+
+
+def test_speech_without_sound_is_refused_before_workers_start(tmp_path, clips, expert, params):
+    values = yaml.safe_load(params.read_text())
+    values["train"]["variants"]["base"]["steps"] = [{"warp": 5}, {"hear": 5}]
+    params.write_text(yaml.safe_dump(values, sort_keys=False))
+    config = load_config(TrainConfig, "train", params)
+
+    with pytest.raises(ValueError, match="21 of 21 clips have no sound to learn speech from"):
+        train(config, clips, tmp_path, expert, tmp_path / "checkpoints", tmp_path / "base")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ FRAMES = 12
 MOMENTARY = ("time", "seconds", "data_share")  # what no two runs have in common
 MARK = "TRAINING_RUN"  # in the environment of every process of a training: its folder
 COMMAND = (
-    sys.executable, "-m", "pipelines.train", "clips", "weights", "checkpoints", "models/base",
+    sys.executable, "-m", "pipelines.train", "clips", "weights", "models/expert", "checkpoints",
+    "models/base",
 )  # fmt: skip
 
 
@@ -47,6 +48,13 @@ def write_clips(folder, **columns):
         for person in range(PEOPLE) for clip in range(3)
     ]  # fmt: skip
     return write_shard(folder, rows, group=4)
+
+
+def write_no_expert(folder):
+    """What the expert stage leaves where no clip has sound."""
+    folder.mkdir(parents=True)
+    (folder / "expert.json").write_text('{"reason": "no clip with sound"}')
+    return folder
 
 
 def write_params(path, base):
@@ -76,6 +84,7 @@ class TinyTraining:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.log = folder, folder / "log.txt"
         write_clips(folder / "clips")
+        write_no_expert(folder / "models" / "expert")
         write_params(folder / "params.yaml", base)
         self.steps = sum(steps for stretch in base for steps in stretch.values())
         elsewhere = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "FIXTALK_CHECKPOINTS")
