@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 import fixtalk
 from fixtalk.checkpoint import DISCRIMINATOR, save_checkpoint
+from fixtalk.dataset import find_shards
 from fixtalk.edi import EDIConfig
 from fixtalk.emi import EMIConfig
 from fixtalk.losses import Direction
@@ -48,7 +49,7 @@ class Variant(StageConfig):
 class TrainConfig(StageConfig):
     """Section `train` of params.yaml."""
 
-    dataset: str  # its clips are trained on
+    datasets: list[str] = Field(min_length=1, max_length=2)  # dvc.yaml names first and last
     seed: int = Field(ge=0)  # of weights and pairs
     model: ModelConfig  # of the base
     emi: EMIConfig  # of variants with that indicator
@@ -139,7 +140,7 @@ def train(
 
     Args:
         config: what to train and for how long.
-        clips: folder of the crop stage.
+        clips: folder of the crop stage, with the datasets.
         weights: folder of published weights, for VGG19 where the config asks for it.
         checkpoints: journal and training states live below, in a folder named after the inputs'
             hash; an interrupted run with the same inputs goes on there, others never touch it.
@@ -176,7 +177,8 @@ def train(
     ):
         run.log_params({"train": _recipe(config, variant), "clips": corpus.clips})
         state = _train(job, run)
-        facts = {"variant": variant, "dataset": config.dataset, "inputs": key, "steps": steps}
+        dataset = "+".join(config.datasets)
+        facts = {"variant": variant, "dataset": dataset, "inputs": key, "steps": steps}
         save_checkpoint(state.average, model, facts, state.discriminator)
         run.log_file(model / "config.json", "model")
         run.log_file(model / "model.safetensors", "model")
@@ -254,7 +256,7 @@ def inputs_hash(config: TrainConfig, variant: str, clips: Path, base: Path | Non
     package = Path(fixtalk.__file__).parent
     code = [p for p in package.rglob("*") if p.suffix in (".py", ".npz")]
     start = sorted(base.glob("*.safetensors")) if base else []
-    shards = sorted((clips / "shards").glob("*.parquet"))
+    shards = [shard for name in config.datasets for shard in find_shards(clips / name)]
     stage = [Path(__file__).with_name(f"{name}.py") for name in ("feed", "perception")]
     for path in [*shards, *start, *stage, *sorted(code)]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())

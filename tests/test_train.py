@@ -82,8 +82,20 @@ def test_other_inputs_have_another_hash(tmp_path, clips, params):
     assert inputs_hash(larger, "base", clips, None) == inputs_hash(config, "base", clips, None)
     (base / "model.safetensors").write_bytes(b"other weights")
     assert inputs_hash(config, "fixtalk", clips, base) != before
-    (clips / "shards" / "1.parquet").write_bytes(b"more")
+    (clips / "synthetic" / "shards" / "1.parquet").write_bytes(b"more")
     assert inputs_hash(config, "base", clips, None) != before
+
+
+def test_a_second_dataset_makes_another_hash(clips, params):
+    config = load_config(TrainConfig, "train", params)
+    both = config.model_copy(update={"datasets": ["synthetic", "others"]})
+    shards = write_clips(clips, "others") / "others" / "shards"
+
+    before = inputs_hash(both, "base", clips, None)
+
+    assert before != inputs_hash(config, "base", clips, None)
+    (shards / "1.parquet").write_bytes(b"more")
+    assert inputs_hash(both, "base", clips, None) != before
 
 
 def test_order_of_phases_makes_another_hash(clips, params):
@@ -95,6 +107,17 @@ def test_order_of_phases_makes_another_hash(clips, params):
     after = inputs_hash(load_config(TrainConfig, "train", params), "fixtalk", clips, None)
 
     assert after != before
+
+
+@pytest.mark.parametrize("datasets", [[], ["a", "b", "c"]])
+def test_no_more_datasets_than_dvc_watches(params, datasets):
+    """dvc.yaml can name the first and the last of a list, not all."""
+    values = yaml.safe_load(params.read_text())
+    values["train"]["datasets"] = datasets
+    params.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    with pytest.raises(ConfigError, match="datasets"):
+        load_config(TrainConfig, "train", params)
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-1.0e-3"])
