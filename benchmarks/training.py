@@ -39,15 +39,15 @@ class Pace(NamedTuple):
 
 
 def corpus(folder: Path) -> Path:
-    """The cropped clips of this project, or a few of their kind."""
-    clips = ROOT / "data" / "clips" / "synthetic"
-    if clips.is_dir():
+    """The folder with the cropped corpus of this project, or with a small one of its kind."""
+    clips = ROOT / "data" / "clips"
+    if (clips / "synthetic").is_dir():
         return clips
     config = load_config(DownloadConfig, "download", ROOT / "params.yaml")
     few = config.synthetic.model_copy(update=FEW)
     download(config.model_copy(update={"synthetic": few}), "synthetic", folder / "raw")
     recipe = load_config(CropConfig, "crop", ROOT / "params.yaml")
-    crop(recipe, folder / "raw", folder / "clips", ROOT / "models" / "weights")
+    crop(recipe, folder / "raw", folder / "clips" / "synthetic", ROOT / "models" / "weights")
     return folder / "clips"
 
 

@@ -153,9 +153,8 @@ def header_seconds(stream: Any) -> Fraction:
     return (stream.duration or 0) * (stream.time_base or Fraction(0))
 
 
-def damage_of(container: Any, packets: int, broken: int, end: Fraction) -> str | None:
-    """What is wrong with a video read to its end, by time stamp, None if nothing."""
-    stream = container.streams.video[0]
+def damage_of(container: Any, stream: Any, packets: int, broken: int, end: Fraction) -> str | None:
+    """What is wrong with a video stream read to its end, by time stamp, None if nothing."""
     if packets < stream.frames:
         return f"cut off after {packets} of {stream.frames} frames"
     if broken:

@@ -21,8 +21,6 @@ ARRAYS = {
 }  # fmt: skip
 
 FOOTERS = "footers.json"  # beside the shards: name → CRC-32 of its footer
-# Columns that shards of earlier versions lack, all of them.
-LATER = {"points", "head_pose", "mouth", "face_pixels", "sharpness", "speech"}
 
 
 def clip_schema() -> Any:
@@ -57,8 +55,6 @@ def read_clips(
 ) -> list[Row]:
     """Rows of all shards in file order, label blobs turned into arrays.
 
-    Columns that an older crop stage did not write are None.
-
     Args:
         clips: folder written by the crop stage.
         split: "train" or "test"; None for both.
@@ -91,9 +87,8 @@ def read_shard(
 
 
 def check_columns(names: Sequence[str]) -> None:
-    """Raise ValueError unless a shard has all columns, or all but the later ones."""
-    lacking = set(clip_schema().names) - set(names)
-    if lacking not in (set(), LATER):
+    """Raise ValueError unless a shard has all columns."""
+    if lacking := set(clip_schema().names) - set(names):
         raise ValueError(f"it lacks the columns {', '.join(sorted(lacking))}")
 
 
@@ -116,7 +111,7 @@ def footer_crc(shard: Path) -> int:
 def check_footer(shard: Path) -> None:
     """Raise ValueError if the footer is not the written one: pyarrow aborts on some damage.
 
-    Shards of earlier versions have no FOOTERS beside them and are taken as they are.
+    Shards without FOOTERS beside them, which the crop stage never leaves, are taken as they are.
     """
     known = shard.with_name(FOOTERS)
     if not known.is_file():

@@ -160,7 +160,7 @@ class VideoReader:
                 duration = Fraction(frame.duration or 0) * (frame.time_base or 0)
                 yield time - start, min(duration or step, Fraction(MAX_STILL_SECONDS)), frame
         end = Fraction(0) if last is None else last + step
-        self.damage = damage_of(container, packets, broken, end)
+        self.damage = damage_of(container, stream, packets, broken, end)
 
 
 def resample_25fps(

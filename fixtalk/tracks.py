@@ -12,7 +12,8 @@ from fixtalk.shapes import Float, UInt8
 # A tube lives while it overlaps its first box by this much (Siarohin's video preprocessing).
 LINK_OVERLAP = 0.25
 MISSES_BRIDGED = 2  # detections in a row that a blur or a hand may cost before the face is lost
-DETECTED_AT_ONCE = 16  # frames
+DETECTED_AT_ONCE = 16  # frames, or as many as hold HELD_BYTES: two of 3840x2160 pixels
+HELD_BYTES = 64 * 2**20
 
 Detector = Callable[[UInt8[np.ndarray, "frames height width 3"]], list[list[Detection]]]
 Span = tuple[int, int]
@@ -82,7 +83,7 @@ def find_tracks(
         if number % every == 0:
             numbers.append(number)
             waiting.append(last)
-        if len(waiting) == DETECTED_AT_ONCE:
+        if len(waiting) == min(DETECTED_AT_ONCE, max(1, HELD_BYTES // last.nbytes)):
             found += _detect(detector, waiting)
             waiting = []
     if last is not None and numbers[-1] != number:

@@ -15,12 +15,12 @@ from fixtalk.shapes import Float, UInt8
 from fixtalk.shards import MEASURED
 from fixtalk.sheet import picture_sheet, write_picture
 from pipelines.files import replacing, write_text
-from pipelines.manifest import split_hash
 
 ROWS, COLUMNS = 4, 6  # of the sheet
 SIDE = 128  # pixels, of a face on it
 SEED = 0  # of the choice of faces
 BINS = 36
+NAME = 16  # letters of an emotion beside its bar, at most
 COLOUR = "#33415c"
 TITLES = {  # of the measured columns
     "face_probability": "detector's probability",
@@ -80,8 +80,9 @@ def _draw_histograms(path: Path, motion: dict[str, np.ndarray], index: pd.DataFr
         mouth.hist(motion["mouth"], bins=BINS, color=COLOUR)
     else:
         mouth.text(0.5, 0.5, "no landmarks", ha="center", transform=mouth.transAxes)
-    counts = index["emotion"].fillna("not given").value_counts()
-    emotion.barh(counts.index[::-1], counts.to_numpy()[::-1], color=COLOUR)
+    counts = index["emotion"].fillna("not given").value_counts()[::-1]
+    names = [n if len(n) <= NAME else f"{n[: NAME - 1]}…" for n in counts.index]
+    emotion.barh(range(len(counts)), counts.to_numpy(), color=COLOUR, tick_label=names)
     emotion.set_title("emotion; clips")
     with replacing(path) as temporary:
         FigureCanvasAgg(figure).print_png(temporary)
@@ -130,7 +131,7 @@ def _text(
         )
         + ".",
         "",
-        *_splits(index),
+        *_splits(index, coverage["split_hash"]),
         "",
         *_measured(index),
         "",
@@ -152,7 +153,7 @@ def _plain(text: str) -> str:
     return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
-def _splits(index: pd.DataFrame) -> list[str]:
+def _splits(index: pd.DataFrame, split_hash: str) -> list[str]:
     rows = [
         f"| {_plain(split)} | {people} | {clips} | {frames / FPS / 3600:.2f} |"
         for split, people, clips, frames in index.groupby("split")
@@ -164,7 +165,7 @@ def _splits(index: pd.DataFrame) -> list[str]:
         "| --- | ---: | ---: | ---: |",
         *rows,
         "",
-        f"Hash of the splits: `{split_hash(index.to_dict('records'))}`.",
+        f"Hash of the splits: `{split_hash}`.",
     ]
 
 

@@ -21,7 +21,7 @@ from pipelines.card import write_card
 from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig, load_config
 from pipelines.leaks import LeakConfig, find_leaks, require_no_leak
-from pipelines.manifest import read_manifest
+from pipelines.manifest import read_manifest, split_hash
 from pipelines.pieces import Job, crop_video
 
 
@@ -109,6 +109,7 @@ def crop(config: CropConfig, raw: Path, clips: Path, weights: Path) -> None:
     (partial / "shards").mkdir(parents=True)
     reports, index = _gather(config, jobs, partial / "shards")
     coverage = coverage_of(reports, index)
+    coverage["split_hash"] = split_hash(entry for entry in entries if entry["status"] == "ok")
     _require_coverage(coverage, config.min_coverage, clips)
     _require_names(index)
     coverage["leaks"] = find_leaks(config.leaks, partial, weights)

@@ -58,20 +58,17 @@ class Corpus:
 
 
 def find_corpus(config: "TrainConfig", clips: Path) -> Corpus:
-    """Pages of the training split, the first few people kept for validation.
+    """Pages of the training split of all datasets, the first few people kept for validation.
+
+    Args:
+        config: of the stage.
+        clips: folder that holds one of the crop stage for each dataset.
 
     Raises:
+        FileNotFoundError: a dataset has no clips.
         ValueError: clips of another resolution than the model, or too few people.
     """
-    pages = find_pages(clips, "train")
-    if not pages:
-        raise ValueError(f"{clips}: no clip of split 'train'; train.dataset={config.dataset!r}")
-    side, wanted = probe(read_page(pages[0])[0]["video"]).width, config.model.resolution
-    if side != wanted:
-        raise ValueError(
-            f"{clips} holds {side} px clips, train.model.resolution is {wanted}: "
-            "set it equal to crop.resolution"
-        )
+    pages = [page for name in config.datasets for page in _pages(config, clips / name)]
     people = sorted({person for page in pages for person in page.people})
     if len(people) - config.validation_people < 2:
         raise ValueError(
@@ -79,9 +76,25 @@ def find_corpus(config: "TrainConfig", clips: Path) -> Corpus:
             "validation (train.validation_people): at least 2 must remain"
         )
     kept_back = set(people[: config.validation_people])
-    training = find_pages(clips, "train", lambda person: person not in kept_back)
-    validation = find_pages(clips, "train", kept_back.__contains__)
+    training, validation = (
+        [page for name in config.datasets for page in find_pages(clips / name, "train", keep)]
+        for keep in (lambda person: person not in kept_back, kept_back.__contains__)
+    )
     return Corpus(training, validation, missing_labels(training, ("landmarks", *EXACT)))
+
+
+def _pages(config: "TrainConfig", folder: Path) -> list[Page]:
+    """Pages of the training split of one dataset, whose clips must fit the model."""
+    pages = find_pages(folder, "train")
+    if not pages:
+        raise ValueError(f"{folder}: no clip of split 'train'; take it off train.datasets")
+    side, wanted = probe(read_page(pages[0])[0]["video"]).width, config.model.resolution
+    if side != wanted:
+        raise ValueError(
+            f"{folder} holds {side} px clips, train.model.resolution is {wanted}: "
+            "set it equal to crop.resolution"
+        )
+    return pages
 
 
 def training_pairs(config: "TrainConfig", corpus: Corpus) -> PairSampler:

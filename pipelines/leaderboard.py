@@ -81,6 +81,7 @@ def _rows(system: Scored) -> list[dict[str, Any]]:
             continue
         row = {name: means[name] for name in ("protocol_id", "pairs", "people", "frames")}
         row = {"protocol": protocol, "system": system.name, **row}
+        row["split"] = system.facts.get("split")  # unknown of clips that nobody split here
         for name in filter(is_column, means):
             row[name], row[f"{name}_id"] = means[name], means["ids"].get(name)
             for of in ("low", "high", "n"):

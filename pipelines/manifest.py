@@ -76,7 +76,11 @@ def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def split_hash(rows: Iterable[dict[str, Any]]) -> str:
-    """16 hex digits that stand for which clips of which people are in which split, in any order."""
+    """16 hex digits for which videos of which people are in which split, in any order.
+
+    The crop stage takes it of the usable rows and leaves it in coverage.json; card, run and
+    leaderboard row show that one.
+    """
     lines = sorted(f"{row['clip']}\t{row['person']}\t{row['split']}\n" for row in rows)
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 

@@ -171,12 +171,24 @@ def _footer(systems: Sequence[Scored], table: pd.DataFrame, against: str) -> lis
         "spread seen here.",
         "- `coverage` is the share of pairs with a value, of the column that lacks most. `–` has "
         "no value. Tables of different protocol ids do not compare.",
+        *_splits(systems),
     ]
     judges = {k: judge for system in systems for k, judge in system.facts["judges"].items()}
     notes: dict[str, None] = dict.fromkeys(judge_lines(judges))
     for system in systems:
         notes |= dict.fromkeys(_notes(system, table))
     return lines + list(notes)
+
+
+def _splits(systems: Sequence[Scored]) -> Iterator[str]:
+    """Each split that systems are scored on, and which systems."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for system in systems:
+        if split := system.facts.get("split"):
+            rows.setdefault((split, system.dataset), []).append(f"`{system.name}`")
+    for (split, dataset), names in rows.items():
+        yield (f"- Split `{split}`, of {', '.join(names)}: who and which videos of `{dataset}` are "
+               "in train and in test; its card shows the same hash.")  # fmt: skip
 
 
 def _notes(system: Scored, table: pd.DataFrame) -> Iterator[str]:

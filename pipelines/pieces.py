@@ -171,9 +171,11 @@ def _tracks(job: Job, report: dict[str, Any], reader: VideoReader) -> list[Track
     tracks, others = main_tracks(tracks)
     for track in others:
         _drop(report, "several faces", _frames(track.start, track.stop))
-    for start, stop in spans_without_face(tracks, reader.frames):
-        if not tracks or stop - start >= config.min_frames:
-            _drop(report, "face lost" if tracks else "no face", _frames(start, stop))
+    if not tracks and not report["dropped"]:
+        _drop(report, "no face", _frames(0, reader.frames))
+    for start, stop in spans_without_face(tracks, reader.frames) if tracks else []:
+        if stop - start >= config.min_frames:
+            _drop(report, "face lost", _frames(start, stop))
     return tracks
 
 

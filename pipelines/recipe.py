@@ -29,7 +29,7 @@ class Variant(StageConfig):
 class TrainConfig(StageConfig):
     """Section `train` of params.yaml."""
 
-    dataset: str  # its clips are trained on
+    datasets: list[str] = Field(min_length=1, max_length=2)  # dvc.yaml names first and last
     seed: int = Field(ge=0)  # of weights and pairs
     model: ModelConfig  # of the base
     speech: SpeechConfig

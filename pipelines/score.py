@@ -111,8 +111,9 @@ def score(config: ScoreConfig, folders: Folders, out: Path) -> None:
         total.protocol = _protocol(config, name, jobs, ", ".join(sizes))
     _publish_preview(jobs, preview, out / "preview")
     empty = {name: report for name, report in coverage.items() if name not in totals}
-    seen = sorted({(pair["person"], pair["truth_clip"]) for pair in pairs})
-    facts = {**system, "judges": accuracies["judges"] if local else {}, "split": identify(seen)}
+    cropped = json.loads((folders.clips / "coverage.json").read_text(encoding="utf-8"))
+    facts = {**system, "judges": accuracies["judges"] if local else {}}
+    facts["split"] = cropped["split_hash"]
     possible = {name: report["possible"] for name, report in coverage.items()}
     write_scores(out, totals, facts, possible, {n: r.get("reason") for n, r in empty.items()})
 

@@ -12,6 +12,7 @@ import torch
 
 import fixtalk
 from fixtalk.checkpoint import DISCRIMINATOR, save_checkpoint
+from fixtalk.dataset import find_shards
 from fixtalk.training import TrainState
 from pipelines import tracking
 from pipelines.checkpoints import Checkpoints
@@ -40,7 +41,7 @@ def train(
 
     Args:
         config: what to train and for how long.
-        clips: folder of the crop stage.
+        clips: folder of the crop stage, with the datasets.
         weights: folder of published weights, for VGG19 where the config asks for it.
         expert: folder of the network behind L_sync.
         checkpoints: journal and training states live below, in a folder named after the inputs'
@@ -90,7 +91,8 @@ def train(
     ):
         run.log_params({"train": config.recipe(variant), "clips": corpus.clips})
         state = _train(job, run)
-        facts = {"variant": variant, "dataset": config.dataset, "inputs": key, "steps": steps}
+        dataset = "+".join(config.datasets)
+        facts = {"variant": variant, "dataset": dataset, "inputs": key, "steps": steps}
         save_checkpoint(state.average, model, facts, state.discriminator)
         run.log_file(model / "config.json", "model")
         run.log_file(model / "model.safetensors", "model")
@@ -170,7 +172,7 @@ def inputs_hash(
     package = Path(fixtalk.__file__).parent
     code = [p for p in package.rglob("*") if p.suffix in (".py", ".npz")]
     start = sorted(base.glob("*.safetensors")) if base else []
-    shards = sorted((clips / "shards").glob("*.parquet"))
+    shards = [shard for name in config.datasets for shard in find_shards(clips / name)]
     stage = [Path(__file__).with_name(f"{name}.py") for name in ("feed", "perception")]
     for path in [*shards, expert / EXPERT, *start, *stage, *sorted(code)]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from metrics import registry
+import metrics.registry as registry
 from metrics.registry import Weights
 
 if TYPE_CHECKING:

@@ -42,9 +42,9 @@ SMALL = {
 CLIPS, RAW, MODEL, VIDEOS = "data/clips/synthetic", "data/raw/synthetic", "models/base", "videos"
 STAGES = (
     ("download", "synthetic", RAW),
-    ("crop", RAW, CLIPS),
+    ("crop", RAW, CLIPS, "models/weights"),
     ("expert", CLIPS, "models/expert"),
-    ("train", CLIPS, "models/weights", "models/expert", "checkpoints", MODEL),
+    ("train", "data/clips", "models/weights", "models/expert", "checkpoints", MODEL),
     ("generate", CLIPS, MODEL, VIDEOS),
 )
 
@@ -75,6 +75,7 @@ def keep(made: Path, baselines: Path) -> None:
     table = pa.concat_tables(pq.read_table(s, filters=wanted) for s in find_shards(made / CLIPS))
     (model / "clips" / "shards").mkdir(parents=True)
     pq.write_table(table, model / "clips" / "shards" / "00000.parquet", compression="zstd")
+    shutil.copy(made / CLIPS / "coverage.json", model / "clips" / "coverage.json")
     clips = {row["clip"]: row for row in table.to_pylist()}
     labels = [("clip", "emotion", "person")]
     with (made / VIDEOS / "pairs.csv").open(encoding="utf-8", newline="") as file:

@@ -1,11 +1,15 @@
 """Person and motion → a drawn clip of a moving disc, and clips → a folder like crop's."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fixtalk.dataset import clip_schema
 from fixtalk.media import encode_video
+
+SPLIT = "0123456789abcdef"
 
 
 def disc(person, step, resolution=32):
@@ -37,4 +41,5 @@ def write_clips(folder, rows):
     (folder / "shards").mkdir(parents=True)
     table = pa.Table.from_pylist(rows, schema=clip_schema())
     pq.write_table(table, folder / "shards" / "000.parquet")
+    (folder / "coverage.json").write_text(json.dumps({"split_hash": SPLIT}))
     return folder

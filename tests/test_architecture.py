@@ -107,6 +107,16 @@ def test_deps_cover_imports(stage):
     assert missing == set()
 
 
+def test_a_metric_that_crop_does_not_ask_crops_nothing_again():
+    deps = [ROOT / dep for dep in DVC["stages"]["crop"]["do"]["deps"] if "$" not in dep]
+    used = own_modules(ROOT / "pipelines" / "crop.py")
+
+    idle = [path for path in (ROOT / "metrics").glob("*.py") if path not in used]
+
+    assert len(idle) > 5
+    assert not [path for path in idle if any(dep in (path, *path.parents) for dep in deps)]
+
+
 def test_base_and_variants_are_trained_by_one_stage():
     base, variants = DVC["stages"]["base"], DVC["stages"]["train"]["do"]
 

@@ -15,7 +15,7 @@ from fixtalk.media import SAMPLES_PER_FRAME, decode_frames, read_video, write_vi
 from pipelines import crop as stage
 from pipelines.crop import CropConfig, CropError, FilterConfig, crop
 from pipelines.leaks import LeakConfig
-from pipelines.manifest import ManifestError
+from pipelines.manifest import ManifestError, read_manifest, split_hash
 
 CONFIG = CropConfig(
     resolution=64,
@@ -131,6 +131,15 @@ def test_every_video_is_a_clip_or_listed_with_a_reason(cropped):
     assert coverage["silent"] == 4
     assert coverage["face_probability"] > 0.9
     assert "removed by its owner" in json.dumps(coverage)
+
+
+def test_the_hash_of_the_splits_is_the_one_of_the_usable_videos_listed(cropped):
+    listed = read_manifest(cropped.parent.parent / "raw" / "manifest.jsonl")
+
+    wanted = split_hash(one for one in listed if one["status"] == "ok")
+
+    assert json.loads((cropped / "coverage.json").read_text())["split_hash"] == wanted
+    assert f"`{wanted}`" in (cropped / "card" / "README.md").read_text()
 
 
 def test_rows_follow_the_schema_and_the_index_finds_them(cropped):

@@ -145,6 +145,18 @@ def test_every_nth_frame_and_the_last_are_looked_at():
     assert [(track.start, track.stop) for track in tracks] == [(0, 150)]
 
 
+def test_few_large_frames_wait_for_the_detector():
+    at_once = []
+
+    def detector(frames):
+        at_once.append(len(frames))
+        return [[] for _ in frames]
+
+    find_tracks([np.zeros((2160, 3840, 3), np.uint8)] * 5, detector, 1)
+
+    assert at_once == [2, 2, 1]
+
+
 def test_track_is_cut_and_its_probability_interpolated():
     track = Track([10, 30], [face(0, probability=0.9), face(0, probability=1.0)])
 

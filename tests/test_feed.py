@@ -89,16 +89,32 @@ def test_tags_tell_what_labels_make_possible(config, clips, tmp_path):
         assert find_corpus(config, bare).tags[name] == "off: 21 of 21 clips have no landmarks"
 
 
+def test_two_datasets_are_trained_on_together(config, clips):
+    write_clips(clips, "others", people="Q")
+    both = config.model_copy(update={"datasets": ["synthetic", "others"]})
+
+    corpus = find_corpus(both, clips)
+
+    assert corpus.clips == 3 * (2 * PEOPLE - 1)
+    assert corpus.missing["landmarks"] == 3 * PEOPLE
+    trained = {page.shard.parent.parent.name for page in corpus.training}
+    assert trained == {"synthetic", "others"}
+    assert {name for page in corpus.validation for name in page.people} == {"P0"}
+    (clips / "others" / "shards" / "00000.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"others/shards holds no .* run the crop stage"):
+        find_corpus(both, clips)
+
+
 def test_clips_that_cannot_be_trained_on_are_refused(config, clips, tmp_path):
     large = config.model_copy(update={"model": replace(config.model, resolution=128)})
     lonely = config.model_copy(update={"validation_people": 7})
     others = write_clips(tmp_path / "others", split="test")
 
-    with pytest.raises(ValueError, match=r"clips holds 64 px clips, .* is 128: set it equal"):
+    with pytest.raises(ValueError, match=r"synthetic holds 64 px clips, .* is 128: set it equal"):
         find_corpus(large, clips)
     with pytest.raises(ValueError, match=r"8 people .* 7 of them .* at least 2 must remain"):
         find_corpus(lonely, clips)
-    with pytest.raises(ValueError, match=r"no clip of split 'train'; .*dataset='synthetic'"):
+    with pytest.raises(ValueError, match=r"others/synthetic: no clip of split 'train'; take"):
         find_corpus(config, others)
 
 

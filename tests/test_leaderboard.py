@@ -21,6 +21,7 @@ CONFIG = LeaderboardConfig(sheet_rows=4, against="edtalk", imported=[])
 PEOPLE = ("S000", "S001", "S002")
 POSSIBLE = {"self": 3, "cross": 3}
 MANY = [f"S{number:03d}" for number in range(12)]  # enough to tell systems apart
+SPLIT = "0123456789abcdef"
 JUDGES = {"identity": {"sha256": "f" * 64, "accuracy": {"verification_auc": 0.987, "people": 8}}}
 
 
@@ -65,7 +66,8 @@ def results(root, system, psnr, shade, ids=("aaa", "bbb"), possible=POSSIBLE, em
         totals[name].protocol = protocol(name, inputs)
         film = folder / "preview" / name / f"000-{people[0]}.mp4"
         write_video(film, [np.full((32, 32, 3), shade, np.uint8)] * 3)
-    facts = {"system": system, "dataset": "discs", "key": f"key of {system}", "judges": JUDGES}
+    facts = {"system": system, "dataset": "discs", "key": f"key of {system}", "judges": JUDGES,
+             "split": SPLIT}  # fmt: skip
     write_scores(folder, totals, facts, possible, empty or {})
     return folder
 
@@ -200,6 +202,12 @@ def test_imported_system_of_another_protocol_has_its_own_table(two_systems, tmp_
     leaderboard(config, two_systems, tmp_path)
 
     assert f"## full (protocol {total.protocol.id})" in lines_of(tmp_path, "## ")
+    rows = pd.read_csv(tmp_path / "leaderboard.csv").set_index("system")
+    assert (rows.loc[["copy_source", "edtalk"], "split"] == SPLIT).all()
+    assert pd.isna(rows.at["theirs", "split"])
+    assert [line.partition(":")[0] for line in lines_of(tmp_path, "- Split")] == [
+        f"- Split `{SPLIT}`, of `copy_source`, `edtalk`"
+    ]
     assert [row.count("| 21.00 |") for row in lines_of(tmp_path, "| theirs |")] == [1, 0]
     assert "- `full` shows 1 of 2 possible pairs, spread over people." in lines_of(tmp_path, "- `f")
 
@@ -340,7 +348,8 @@ def test_each_system_is_one_run_with_metrics_table_and_media(two_systems, tmp_pa
     assert trained.data.metrics["self.psnr_n"] == 3
     assert trained.data.tags["protocol_id.self"] == protocol("self", "aaa").id
     assert "| psnr ↑ (dB) | 24.00 | [" in trained.data.tags["mlflow.note.content"]
-    assert {"split", "git_sha", "dirty"} <= set(trained.data.tags)
+    assert {"git_sha", "dirty"} <= set(trained.data.tags)
+    assert trained.data.tags["split"] == SPLIT
     assert trained.data.tags["fixtalk.key"] == "key of edtalk"
     assert trained.data.tags["dataset"] == "discs"
     assert trained.info.status == "FINISHED"

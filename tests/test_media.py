@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 
 from fixtalk.media import (
     SAMPLES_PER_FRAME,
@@ -268,6 +269,40 @@ def test_a_cut_off_video_gives_what_is_there_and_says_so(tmp_path, lossless):
     assert reader.damage
     with pytest.raises(MediaError, match=r"a.mp4: damaged: "):
         read_video(tmp_path / "a.mp4")
+
+
+def with_cover_first(path) -> None:
+    """A film of 20 noisy frames after its cover picture: the header, then the data."""
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        streams = [container.add_stream(name, rate=25) for name in ("libx264", "mjpeg")]
+        for stream, pixels in zip(streams, ("yuv420p", "yuvj420p"), strict=True):
+            stream.width, stream.height, stream.pix_fmt = 64, 64, pixels
+        streams[1].disposition = Disposition.attached_pic
+        noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+        for stream, pictures in zip(streams, (noise, noise[:1]), strict=True):
+            for number, picture in enumerate(pictures):
+                frame = av.VideoFrame.from_ndarray(picture).reformat(format=stream.pix_fmt)
+                frame.pts = number
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    data = path.read_bytes()  # the muxer puts the cover, in udta, behind the film's trak
+    trak, udta = data.index(b"trak") - 4, data.index(b"udta") - 4
+    end = udta + int.from_bytes(data[udta : udta + 4], "big")
+    path.write_bytes(data[:trak] + data[udta:end] + data[trak:udta] + data[end:])
+
+
+def test_damage_is_that_of_the_film_not_of_its_cover_picture(tmp_path):
+    path = tmp_path / "a.mp4"
+    with_cover_first(path)
+    whole = VideoReader(path)
+    num_whole = len(list(whole))
+    path.write_bytes(path.read_bytes()[:-8000])
+    cut = VideoReader(path)
+    num_cut = len(list(cut))
+
+    assert (num_whole, whole.damage) == (20, None)
+    assert 3 < num_cut < 20
+    assert f"cut off after {num_cut} of 20 frames" in cut.damage
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path):

@@ -52,8 +52,9 @@ def test_sizes_agree_and_datasets_are_known(params):
 
     assert train.model.resolution == crop.resolution == 512
     assert set(named["datasets"]) <= set(SOURCES)
-    used = {named[stage]["dataset"] for stage in ("judge", "train", "generate", "localise")}
-    assert used <= set(named["datasets"])
+    used = {named[stage]["dataset"] for stage in ("judge", "generate", "localise")}
+    assert used | set(train.datasets) <= set(named["datasets"])
+    assert train.datasets == ["vfhq", "mead"]
 
 
 def test_it_adds_no_key_keeps_comments_and_can_be_repeated(params, tmp_path):

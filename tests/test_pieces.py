@@ -99,6 +99,14 @@ def test_faces_outside_a_published_box_are_others(tmp_path):
     assert reasons(report) == ["outside the box"]
 
 
+def test_a_video_with_all_faces_outside_the_box_is_counted_once(tmp_path):
+    write_video(tmp_path / "a.mp4", portrait(16))
+
+    rows, report = cropped(tmp_path, box=[0, 0, 40])
+
+    assert (rows, reasons(report)) == ([], ["outside the box"])
+
+
 @pytest.mark.parametrize("side", [5000, 10**6, 1e300])
 def test_a_box_far_larger_than_the_picture_is_a_reason(tmp_path, side):
     write_video(tmp_path / "a.mp4", portrait(16))

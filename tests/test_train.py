@@ -102,8 +102,20 @@ def test_other_inputs_have_another_hash(tmp_path, clips, expert, params):
     (expert / "expert.json").write_text('{"sha256": "of other weights"}')
     assert inputs_hash(config, "base", clips, expert, None) != before
     before = inputs_hash(config, "base", clips, expert, None)
-    (clips / "shards" / "1.parquet").write_bytes(b"more")
+    (clips / "synthetic" / "shards" / "1.parquet").write_bytes(b"more")
     assert inputs_hash(config, "base", clips, expert, None) != before
+
+
+def test_a_second_dataset_makes_another_hash(clips, expert, params):
+    config = load_config(TrainConfig, "train", params)
+    both = config.model_copy(update={"datasets": ["synthetic", "others"]})
+    shards = write_clips(clips, "others") / "others" / "shards"
+
+    before = inputs_hash(both, "base", clips, expert, None)
+
+    assert before != inputs_hash(config, "base", clips, expert, None)
+    (shards / "1.parquet").write_bytes(b"more")
+    assert inputs_hash(both, "base", clips, expert, None) != before
 
 
 def test_order_of_phases_makes_another_hash(clips, expert, params):
@@ -115,6 +127,17 @@ def test_order_of_phases_makes_another_hash(clips, expert, params):
     after = inputs_hash(load_config(TrainConfig, "train", params), "fixtalk", clips, expert, None)
 
     assert after != before
+
+
+@pytest.mark.parametrize("datasets", [[], ["a", "b", "c"]])
+def test_no_more_datasets_than_dvc_watches(params, datasets):
+    """dvc.yaml can name the first and the last of a list, not all."""
+    values = yaml.safe_load(params.read_text())
+    values["train"]["datasets"] = datasets
+    params.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    with pytest.raises(ConfigError, match="datasets"):
+        load_config(TrainConfig, "train", params)
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-1.0e-3"])

@@ -37,17 +37,22 @@ def moving_square(person, shift):
     return frames
 
 
-def write_clips(folder, **columns):
-    """Three clips of each person, by the columns that training reads without exact labels."""
+def write_clips(clips, dataset="synthetic", people="P", **columns):
+    """Three clips of each person, by the columns that training reads without exact labels.
+
+    Returns:
+        The folder of all datasets.
+    """
     rows = [
         columns | {
-            "clip": f"P{person}/{clip}", "person": f"P{person}", "frames": FRAMES, "audio": b"",
-            "source_fps": 25.0, "face_probability": 1.0,
+            "clip": f"{people}{person}/{clip}", "person": f"{people}{person}", "frames": FRAMES,
+            "audio": b"", "source_fps": 25.0, "face_probability": 1.0,
             "video": encode_video(moving_square(person, 5 * clip), crf=14, gop=5),
         }
         for person in range(PEOPLE) for clip in range(3)
     ]  # fmt: skip
-    return write_shard(folder, rows, group=4)
+    write_shard(clips / dataset, rows, group=4)
+    return clips
 
 
 def write_no_expert(folder):
