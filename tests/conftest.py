@@ -105,10 +105,26 @@ def talks_that_move():
         shows_target=torch.ones(4, dtype=torch.bool),
         mouth=mouths.expand(4, -1, -1, -1),
         speech=torch.randn(4, TALK, 1, 80, 16),
+        sound=torch.randint(-9000, 9000, (4, 3600), dtype=torch.int16),
         strength=torch.stack(
             [strength_of("happy", 3), strength_of("sad", 1), strength_of("fear", 2), torch.zeros(8)]
         ),
     )
+
+
+class Ears(torch.nn.Module):
+    """A stand-in for the sync expert: random readings of frames and of samples."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.look, self.listen = torch.nn.Linear(TALK * 3 * 64, 8), torch.nn.Linear(3600, 8)
+        self.requires_grad_(False)
+
+    def forward(self, frames, sounds):
+        looks = torch.nn.functional.adaptive_avg_pool2d(frames.flatten(0, 1), 8)
+        looks = self.look(looks.reshape(len(frames), -1).to(self.look.weight))
+        return looks @ self.listen(sounds.to(self.listen.weight) / 9000).mT
 
 
 def pictures_that_move():
@@ -125,6 +141,7 @@ def pictures_that_move():
         shows_target=torch.ones(4, dtype=torch.bool),
         moves=torch.tensor([True, True, True, False]),
         mouth=mouth_at(40, 20).expand(4, -1, -1),
+        muscles=torch.rand(4, 2, 52),
         lip=driver.roll(1, 0),
         pose=driver.roll(1, 2),
         flow=flow,

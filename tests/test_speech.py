@@ -18,7 +18,7 @@ def pieces(count, seed=0):
 def speech():
     torch.manual_seed(0)
     speech = Speech(CONFIG, lips=6, poses=4, expressions=3)
-    for layer in (speech.lip, speech.tone, speech.emotion[-1]):
+    for layer in (speech._lip, speech._tone, speech._emotion[-1]):
         torch.nn.init.normal_(layer.weight)
     return speech
 
@@ -27,7 +27,7 @@ def test_published_width_has_the_published_count_without_batch_norm():
     speech = Speech(SpeechConfig(width=1.0, hidden=8, memory=1), lips=20, poses=6, expressions=10)
     normalised = 2 * sum(channels for *_, channels in LAYERS)
 
-    count = sum(p.numel() for part in (speech.encoder, speech.lip) for p in part.parameters())
+    count = sum(p.numel() for part in (speech.encoder, speech._lip) for p in part.parameters())
 
     assert normalised == 4416  # factors and offsets of EDTalk's thirteen batch norms
     assert count == 2_818_516 == 2_822_932 - normalised

@@ -179,16 +179,6 @@ def test_impossible_settings_are_named_before_workers_start(tmp_path, clips, exp
         train(config, *places[:4], tmp_path / "models" / "other")
 
 
-def test_speech_without_sound_is_refused_before_workers_start(tmp_path, clips, expert, params):
-    values = yaml.safe_load(params.read_text())
-    values["train"]["variants"]["base"]["steps"] = [{"warp": 5}, {"hear": 5}]
-    params.write_text(yaml.safe_dump(values, sort_keys=False))
-    config = load_config(TrainConfig, "train", params)
-
-    with pytest.raises(ValueError, match="21 of 21 clips have no sound to learn speech from"):
-        train(config, clips, tmp_path, expert, tmp_path / "checkpoints", tmp_path / "base")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 import pytest
 import torch
-from fixtalk.sync_expert import SyncExpert
 from torch import distributed
 
 from fixtalk.checkpoint import save_checkpoint, start_from_base
@@ -26,6 +25,7 @@ from tests.conftest import (
     TINY,
     TINY_BASE,
     TINY_EMI,
+    Ears,
     pictures_that_move,
     recipe_of_params,
     state_of,
@@ -243,7 +243,7 @@ def shared_steps(rank, workers, folder, recipe):
     )
     pictures, talks = doubled(pictures_that_move()), doubled(talks_that_move())
     pictures.shows_target[5] = False
-    method = dataclasses.replace(METHOD, sync=SyncExpert().double().requires_grad_(False))
+    method = dataclasses.replace(METHOD, sync=Ears().double())
     state = state_of()
     for network in (state.model, state.average, state.discriminator):
         network.double()
