@@ -11,8 +11,6 @@ from fixtalk.layers import precise
 from fixtalk.shapes import Bool, Float
 
 PYRAMID = 4  # scales 1, 1/2, 1/4, 1/8
-REACH = 10.0  # coefficients a unit of a muscle
-NEAR = 1e-4  # squared distance below which a root is too steep
 SMALLEST = 8  # pixels: a scale with a shorter side is left out
 
 Direction = Literal["student||teacher", "teacher||student"]
@@ -225,26 +223,6 @@ def _corner_aligned(points: Tensor, fine: int, coarse: int) -> Tensor:
     """
     share = ((points + 1) / 2 * (fine - 1) + 0.5) / fine
     return 2 * (share * coarse - 0.5) / (coarse - 1) - 1
-
-
-def likeness(
-    coefficients: Float[Tensor, "items n"], muscles: Float[Tensor, "items m"]
-) -> Float[Tensor, ""]:
-    """Mean difference of two distances, of coefficients and of what the faces really do.
-
-    It says how far apart the coefficients of any two frames should lie, not where: what each of
-    them means is left to training. Lower is better.
-
-    Args:
-        coefficients: of one component, a tenth of them as long as the muscles' 0 to 1.
-        muscles: exact labels of the same frames.
-
-    Source: ours, after multidimensional scaling.
-    """
-    read, true = precise(coefficients) / REACH, precise(muscles)
-    one, other = torch.triu_indices(len(read), len(read), 1, device=read.device)
-    apart, wanted = ((x[one] - x[other]).square().sum(1) for x in (read, true))
-    return ((apart + NEAR).sqrt() - (wanted + NEAR).sqrt()).abs().mean()
 
 
 def discrimination(

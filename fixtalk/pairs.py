@@ -7,7 +7,6 @@ import numpy as np
 from fixtalk.augmentation import Augmentation, disguise, pixels, recolour
 from fixtalk.dataset import Row
 from fixtalk.media import decode_frames
-from fixtalk.muscles import mirrored
 from fixtalk.pages import Item, Order, Page, read_page
 from fixtalk.reenactment import Batch
 from fixtalk.shapes import Bool, Float, UInt8
@@ -139,8 +138,7 @@ class PairSampler:
         frames = np.stack(frames)
         truth = self.truth(source, driver) if warps else None
         mouth = mouth_box(_landmarks(driver), frames.shape[1]) if self.labelled else None
-        is_flipped = rng.random() < self.augmentation.flip
-        if is_flipped:
+        if rng.random() < self.augmentation.flip:
             frames = frames[:, :, ::-1]
             truth = truth and _mirror(truth)
             mouth = mouth[:, ::-1] if self.labelled else None
@@ -152,9 +150,6 @@ class PairSampler:
         if self.labelled:
             pair["moves"] = self._moves(source, driver, frames.shape[1])
             pair["mouth"] = mouth
-        if self.truth is not None:
-            muscles = np.stack([row["arkit"][index] for row, index in (source, driver)])
-            pair["muscles"] = mirrored(muscles) if is_flipped else muscles
         if truth:
             pair["flow"], pair["valid"] = truth
         return pair

@@ -10,14 +10,12 @@ from fixtalk.strict import STRICT
 
 BACKBONE = ("encoder", "lip_pose", "expression", "enhancement", "generator")
 PARTS = (*BACKBONE, "speech", "emi", "edi")
-TRUTH_TERMS = ("lip_truth", "expression_truth")
 PICTURE_TERMS = ("l_rec", "l_per", "l_mouth", "l_adv", "l_fea", "warp_truth")
 INDICATOR_TERMS = {"emi": ("l_dis", "imitation"), "edi": ("l_d_mem", "l_align")}
 _EACH_SPEECH_TERM = ("l_lip", "l_tone", "l_emotion", "l_pose")  # one for each part of speech
 SPEECH_TERMS = (*_EACH_SPEECH_TERM, "l_lip_motion", "l_sync")
-_OF_INDICATORS = (*INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
-TERMS = (*PICTURE_TERMS, *TRUTH_TERMS, *SPEECH_TERMS, *_OF_INDICATORS)
-_FACE_TERMS = ("l_fea", "warp_truth", *TRUTH_TERMS, *_OF_INDICATORS)  # of two single frames
+TERMS = (*PICTURE_TERMS, *SPEECH_TERMS, *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
+_FACE_TERMS = ("l_fea", "warp_truth", *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
 TEACHER_ALONE, TEACHER_MIXED = 0.2, 0.6  # of a phase, after which EDI's teacher steps back
 
 
@@ -64,11 +62,8 @@ class Phase:
         if self.weighs("l_adv") and not self.discriminator:
             raise ValueError("l_adv needs a discriminator")
         self._check_speech()
-        if not self.uses_expression and self.trained("enhancement"):
-            raise ValueError("enhancement is trained where uses_expression is true")
-        reads = self.uses_expression or self.weighs("expression_truth")
-        if self.trained("expression") and not reads:
-            raise ValueError("expression is trained by uses_expression or expression_truth")
+        if not self.uses_expression and any(map(self.trained, ("expression", "enhancement"))):
+            raise ValueError("expression and enhancement are trained where uses_expression is true")
 
     def _check_speech(self) -> None:
         """Speech drives the lips of a whole phase, or of none; all of it learns, or nothing.
@@ -155,7 +150,6 @@ def terms_of(indicators: Iterable[str]) -> tuple[str, ...]:
     """Loss terms that exist in a model with these indicators."""
     return (
         *PICTURE_TERMS,
-        *TRUTH_TERMS,
         *SPEECH_TERMS,
         *(term for name in indicators for term in INDICATOR_TERMS[name]),
     )

@@ -32,7 +32,6 @@ class Batch:
     speech: Float[Tensor, "batch talk 1 80 16"] | None = None  # pieces of sound of those frames
     sound: Int[Tensor, "batch samples"] | None = None  # of those frames and a little more
     strength: Float[Tensor, "batch 8"] | None = None  # of the emotion; 0: not known
-    muscles: Float[Tensor, "batch 2 52"] | None = None  # exact, of source and driver
     lip: Float[Tensor, "batch 3 h w"] | None = None  # another's frame with this driver's mouth
     pose: Float[Tensor, "batch 3 h w"] | None = None  # this driver with another's mouth
     flow: Float[Tensor, "batch h w 2"] | None = None  # exact warp of source onto driver
@@ -75,10 +74,11 @@ class Pass(NamedTuple):
     source_code: Tensor  # what the motion head reads: z with EMI, else the latent
     driver_code: Tensor
     coefficients: Tensor  # of source and driver, all components side by side
-    motions: list[Motion]  # of source, driver, and the two with swapped mouths where there are any
     imitated: Tensor | None = None  # the same, read from the latents without EMI
     frames: Tensor | None = None  # unclamped
     flows: list[Tensor] | None = None
+    own: Motion | None = None  # the driver's
+    cross: Motion | None = None  # put together from the two swapped frames
     token: Tensor | None = None  # the driver's leak map, compressed
     read: Tensor | None = None  # what the teacher's address reads
     teacher: Tensor | None = None  # address by the driver's own detail
@@ -114,7 +114,7 @@ class Reenactment(nn.Module):
         motion = model.backbone.motion(codes)
         count = len(frames)
         source_code, driver_code = codes.chunk(count)[:2]
-        seen = Pass(source_code, driver_code, torch.cat(motion, 1), _split(motion, count))
+        seen = Pass(source_code, driver_code, torch.cat(motion, 1))
         if phase.weighs("imitation") and model.emi is not None:
             with torch.no_grad():
                 seen = seen._replace(imitated=torch.cat(model.backbone.motion(latents), 1))
@@ -126,7 +126,9 @@ class Reenactment(nn.Module):
         chunks = [m.chunk(count) for m in maps]
         source = Source(latents.chunk(count)[0], tuple(c[0] for c in chunks), own, None)
         if swaps:
-            driver = _crossed(driver, driver._replace(lip=others[0].lip, pose=others[1].pose))
+            cross = driver._replace(lip=others[0].lip, pose=others[1].pose)
+            seen = seen._replace(own=driver, cross=cross)
+            driver = _crossed(driver, cross)
         if model.edi is not None:
             source, seen = self._remember(seen, source, driver, [c[1] for c in chunks], taught)
         rendered, flows = model.backbone.render(source.latent, source.maps, driver)

@@ -12,7 +12,6 @@ from fixtalk.decoupling import Motion
 from fixtalk.discriminator import Discriminator
 from fixtalk.layers import precise
 from fixtalk.model import FixTalk
-from fixtalk.muscles import MOUTH, UPPER
 from fixtalk.phases import Phase
 from fixtalk.reenactment import Batch, Pass
 from fixtalk.shapes import Float
@@ -54,10 +53,13 @@ def loss_terms(
     if phase.renders:
         yield from _picture_terms(discriminator, phase, batch, seen, method)
     if phase.swaps_mouths:
-        _, own, lip, pose = seen.motions
-        yield "l_fea", losses.l_fea(own.lip, lip.lip) + losses.l_fea(own.pose, pose.pose)
-    if batch.muscles is not None:
-        yield from _truth_terms(phase, batch.muscles, seen.motions)
+        yield (
+            "l_fea",
+            sum(
+                losses.l_fea(getattr(seen.own, part), getattr(seen.cross, part))
+                for part in ("lip", "pose")
+            ),
+        )
     if phase.weighs("l_dis") and model.emi is not None:
         among = batch.shows_target if batch.moves is None else batch.shows_target & batch.moves
         yield "l_dis", losses.l_dis(seen.source_code, seen.driver_code, method.margin, among)
@@ -66,23 +68,6 @@ def loss_terms(
             yield "l_d_mem", losses.l_d_mem(seen.read, seen.token)
         if phase.weighs("l_align"):
             yield "l_align", losses.l_align(seen.student, seen.teacher, method.alignment)
-
-
-def _truth_terms(
-    phase: Phase, muscles: Float[Tensor, "batch 2 52"], motions: list[Motion]
-) -> Iterator[tuple[str, Tensor]]:
-    """How far coefficients lie apart, beside what the faces do.
-
-    With swapped mouths there is a third frame of the driver's lips, and one of its upper face.
-    """
-    source, driver = muscles.unbind(1)
-    told = torch.cat([source, driver, driver][: min(3, len(motions))])
-    if phase.weighs("lip_truth"):
-        read = torch.cat([motion.lip for motion in motions[:3]])
-        yield "lip_truth", losses.likeness(read, told[:, MOUTH])
-    if phase.weighs("expression_truth"):
-        read = torch.cat([motions[n].expression for n in (0, 1, 3) if n < len(motions)])
-        yield "expression_truth", losses.likeness(read, told[:, UPPER])
 
 
 def _picture_terms(

@@ -122,6 +122,7 @@ class Ears(torch.nn.Module):
         self.requires_grad_(False)
 
     def forward(self, frames, sounds):
+        """Logits of every sound for each row of frames."""
         looks = torch.nn.functional.adaptive_avg_pool2d(frames.flatten(0, 1), 8)
         looks = self.look(looks.reshape(len(frames), -1).to(self.look.weight))
         return looks @ self.listen(sounds.to(self.listen.weight) / 9000).mT
@@ -141,7 +142,6 @@ def pictures_that_move():
         shows_target=torch.ones(4, dtype=torch.bool),
         moves=torch.tensor([True, True, True, False]),
         mouth=mouth_at(40, 20).expand(4, -1, -1),
-        muscles=torch.rand(4, 2, 52),
         lip=driver.roll(1, 0),
         pose=driver.roll(1, 2),
         flow=flow,
