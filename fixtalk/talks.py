@@ -42,7 +42,7 @@ def strength_in(row: Row) -> Float[np.ndarray, " 8"]:
     """The clip's emotion as the network reads it; zeros where it or its level is not known."""
     if row["emotion"] is None or row["level"] is None:
         return np.zeros(8, np.float32)
-    return strength_of(row["emotion"], row["level"]).numpy()
+    return strength_of(row["emotion"], float(row["level"])).numpy()
 
 
 @lru_cache(maxsize=CLIPS_HEARD)
