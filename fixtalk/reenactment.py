@@ -24,12 +24,13 @@ class Batch:
     """
 
     source: Float[Tensor, "batch 3 h w"]
-    driver: Float[Tensor, "batch 3 h w"]
-    target: Float[Tensor, "batch 3 h w"]
+    driver: Float[Tensor, "batch *talk 3 h w"]
+    target: Float[Tensor, "batch *talk 3 h w"]
     shows_target: Bool[Tensor, " batch"]  # the driver is the source's person
     moves: Bool[Tensor, " batch"] | None = None  # its motion differs; None: no landmarks to tell
-    mouth: Bool[Tensor, "batch h w"] | None = None  # box around the target's; None: no landmarks
-    speech: Float[Tensor, "batch talk 1 80 16"] | None = None  # pieces of sound of those frames
+    # box around the target's; None: no landmarks
+    mouth: Bool[Tensor, "batch *talk h w"] | None = None
+    speech: Float[Tensor, "batch *talk 1 80 16"] | None = None  # pieces of those frames' sound
     sound: Int[Tensor, "batch samples"] | None = None  # of those frames and a little more
     strength: Float[Tensor, "batch 8"] | None = None  # of the emotion; 0: not known
     lip: Float[Tensor, "batch 3 h w"] | None = None  # another's frame with this driver's mouth

@@ -107,7 +107,7 @@ def talks_that_move():
         speech=torch.randn(4, TALK, 1, 80, 16),
         sound=torch.randint(-9000, 9000, (4, 3600), dtype=torch.int16),
         strength=torch.stack(
-            [strength_of("happy", 3), strength_of("sad", 1), strength_of("fear", 2), torch.zeros(8)]
+            [*map(strength_of, ("happy", "sad", "fear"), (3.0, 1.0, 2.0)), torch.zeros(8)]
         ),
     )
 

@@ -76,12 +76,12 @@ def test_nothing_is_said_before_something_is_learnt():
 
 
 def test_emotion_is_its_level_in_thirds_at_its_place():
-    weak, strong = strength_of("sad", 1), strength_of("sad", 3)
+    weak, strong = strength_of("sad", 1.0), strength_of("sad", 3.0)
 
     assert strong.tolist() == [float(name == "sad") for name in EMOTIONS]
     assert torch.allclose(weak, strong / 3)
     assert strength_of("happy", 1.5)[0] == pytest.approx(0.5)
-    assert len({tuple(strength_of(name, 2).tolist()) for name in EMOTIONS}) == 8
+    assert len({tuple(strength_of(name, 2.0).tolist()) for name in EMOTIONS}) == 8
 
 
 def test_emotions_are_those_that_clips_are_labelled_with():
@@ -92,14 +92,14 @@ def test_emotions_are_those_that_clips_are_labelled_with():
 
 def test_another_emotion_or_level_is_refused():
     with pytest.raises(ValueError, match="emotion 'bored': choose one of happy, angry"):
-        strength_of("bored", 2)
-    for level in (0, 0.5, 3.5):
+        strength_of("bored", 2.0)
+    for level in (0.0, 0.5, 3.5):
         with pytest.raises(ValueError, match=f"level {level}: choose from 1 to 3"):
             strength_of("happy", level)
 
 
 def test_expression_depends_on_the_emotion_shown(speech):
-    shown = speech.show(torch.stack([strength_of(name, 3) for name in EMOTIONS]))
+    shown = speech.show(torch.stack([strength_of(name, 3.0) for name in EMOTIONS]))
 
     assert shown.shape == (8, 3)
     assert all(not torch.allclose(a, b, atol=1e-3) for a, b in pairwise(shown))

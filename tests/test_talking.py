@@ -20,7 +20,16 @@ from fixtalk.talking import Talk, Talking
 from fixtalk.terms import loss_terms
 from fixtalk.training import Microbatch, train_step
 from tests.clip_shards import write_shard
-from tests.conftest import METHOD, TINY, TINY_BASE, Ears, state_of, talks_that_move
+from tests.conftest import (
+    METHOD,
+    TINY,
+    TINY_BASE,
+    TINY_TALKING,
+    Ears,
+    pictures_that_move,
+    state_of,
+    talks_that_move,
+)
 from tests.talkers import portrait
 from tests.voices import BOAT, FOX, spoken
 
@@ -41,6 +50,15 @@ def steps(state, batch, schedule, count, method=METHOD):
 
 def taught(batch):
     return torch.zeros(len(batch.source), dtype=torch.bool)
+
+
+def lively(recipe, config):
+    """A state whose generator warps and whose lips move: an untrained one begins at zero."""
+    state = state_of(config)
+    steps(state, pictures_that_move(), [Stretch("texture", recipe.phases["texture"], 3)], 3)
+    with torch.no_grad():
+        state.model.speech._lip.weight.normal_()
+    return state
 
 
 def terms_of(recipe, batch, seen, phase="hear", method=METHOD):
@@ -77,10 +95,10 @@ def test_what_frames_show_gets_no_gradient(recipe, talks):
 
 
 def test_l_sync_reaches_speech_alone_and_leaves_the_expert(recipe, talks, sync):
-    state, phase = state_of(), recipe.phases["speak"]
-    schedule = [Stretch("speak", phase, 3)]
+    state, phase = lively(recipe, TINY_TALKING), recipe.phases["speak"]
     before = copy.deepcopy(sync.sync.state_dict())
-    steps(state, talks, schedule, 2, sync)  # the first moves what begins at zero
+    schedule = [Stretch("texture", recipe.phases["texture"], 3), Stretch("speak", phase, 3)]
+    steps(state, talks, schedule, 2, sync)
     state.optimiser.zero_grad(set_to_none=True)
 
     seen = Talking(state.model)(talks, phase, taught(talks))
@@ -113,9 +131,7 @@ def test_without_an_expert_l_sync_is_left_out(recipe, talks, sync):
 
 
 def test_lips_that_are_heard_move_the_frames_and_nothing_else_does(recipe, talks):
-    state = state_of(TINY_BASE)
-    with torch.no_grad():
-        state.model.speech._lip.weight.normal_()
+    state = lively(recipe, TINY_BASE)
     others = dataclasses.replace(talks, strength=talks.strength.flip(0))
     deaf = dataclasses.replace(talks, speech=torch.zeros_like(talks.speech))
     phase = recipe.phases["speak"]
