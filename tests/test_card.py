@@ -19,7 +19,7 @@ def film(number):
     return encode_video(np.full((FRAMES, SIDE, SIDE, 3), 8 * number, np.uint8), crf=20, gop=3)
 
 
-def written(folder, count, known, licence="CC0-1.0"):
+def written(folder, count, known, licence="CC0-1.0", emotion="happy"):
     """A card of clips whose heads turn by 20 degrees and are believed to turn by 30."""
     (folder / "shards").mkdir(parents=True)
     writer = ShardWriter(folder / "shards", 256.0)
@@ -28,7 +28,7 @@ def written(folder, count, known, licence="CC0-1.0"):
     for number in range(count):
         row = dict.fromkeys(clip_schema().names) | {
             "clip": f"P{number % 3}/{number}", "person": f"P{number % 3}", "frames": FRAMES,
-            "split": "test" if number % 3 == 2 else "train", "emotion": ["happy", None][number % 2],
+            "split": "test" if number % 3 == 2 else "train", "emotion": [emotion, None][number % 2],
             "video": film(number), "audio": b"", "box": [0.0, 0.0, 64.0], "sharpness": 0.01,
             "pose": to_blob(true) if known else None, "head_pose": to_blob(believed),
             "mouth": to_blob(np.full(FRAMES, 0.1)) if known else None,
@@ -67,6 +67,14 @@ def test_a_licence_is_no_heading_no_cell_and_no_html(tmp_path):
 
     text = (card / "README.md").read_text()
     assert r"states them: &lt;b&gt;mine&lt;/b&gt; # Free \| yes (1 videos)." in text
+
+
+def test_a_long_emotion_takes_no_more_place_than_sixteen_letters(tmp_path):
+    cards = [
+        written(tmp_path / end, 2, known=True, emotion="x" * 15 + end) for end in ("yy", "zzz" * 30)
+    ]
+
+    assert len({(card / "histograms.png").read_bytes() for card in cards}) == 1
 
 
 def test_the_card_is_the_same_every_time(tmp_path):
