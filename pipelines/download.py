@@ -13,7 +13,7 @@ from pydantic import Field
 from pipelines.config import StageConfig, load_config
 from pipelines.files import write_text
 from pipelines.manifest import NAME, split_hash, write_manifest
-from pipelines.sources.collected import Collected, DownloadError
+from pipelines.sources.collected import Collected, DownloadError, ListedConfig
 from pipelines.sources.folder import FolderConfig, list_folder
 from pipelines.sources.hdtf import HdtfConfig, fetch_hdtf
 from pipelines.sources.mead import MeadConfig, fetch_mead
@@ -64,11 +64,12 @@ def download(config: DownloadConfig, dataset: str, raw: Path) -> None:
             f"{dataset} has terms: {TERMS[dataset]}. Read them; to accept, add {dataset} to "
             "download.accept_terms in params.yaml (docs/data.md)"
         )
-    (raw / NAME).unlink(missing_ok=True)  # comes last: no other stage takes a part for the whole
-    found = SOURCES[dataset](getattr(config, dataset), raw)
+    section = getattr(config, dataset)
+    found = SOURCES[dataset](section, raw)
     report = _report(found)
     _show(dataset, report)
-    _require_coverage(found.rows, config.min_coverage, raw)
+    own = section.min_coverage if isinstance(section, ListedConfig) else None
+    _require_coverage(found, config.min_coverage if own is None else own, raw)
     found.folder.mkdir(parents=True, exist_ok=True)
     write_text(found.folder / "coverage.json", json.dumps(report, indent=1) + "\n")
     write_manifest(found.folder / NAME, found.rows)
@@ -78,13 +79,16 @@ def download(config: DownloadConfig, dataset: str, raw: Path) -> None:
 
 def _report(found: Collected) -> dict[str, Any]:
     """What became of the listed videos, in numbers."""
+    statuses = Counter[str]()
+    for row in found.rows:
+        statuses[row["status"]] += found.stands_for.get(row["clip"], 1)
     usable = [row for row in found.rows if row["status"] == "ok"]
     spans = [row["stop"] - row["start"] for row in usable if row["stop"] is not None]
     return {
-        "videos": len(found.rows),
+        "videos": statuses.total(),
         "usable": len(usable),
         "hours": round(sum(spans) / 3600, 4) if spans else None,
-        "statuses": dict(Counter(row["status"] for row in found.rows).most_common()),
+        "statuses": dict(statuses.most_common()),
         "people": {
             split: len({row["person"] for row in usable if row["split"] == split})
             for split in ("train", "test")
@@ -110,21 +114,24 @@ def _show(dataset: str, report: dict[str, Any]) -> None:
     Console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
-def _require_coverage(rows: list[dict[str, Any]], min_coverage: float, raw: Path) -> None:
+def _require_coverage(found: Collected, min_coverage: float, raw: Path) -> None:
     """Raises, after leaving the manifest beside `raw`, when too few videos are usable."""
     beside = raw.with_name(f"{raw.name}.{NAME}")
-    bad = [row for row in rows if row["status"] != "ok"]
-    coverage = 1 - len(bad) / len(rows) if rows else 0.0
-    if rows and coverage >= min_coverage:
+    bad = [row for row in found.rows if row["status"] != "ok"]
+    usable = len(found.rows) - len(bad)
+    total = usable + sum(found.stands_for.get(row["clip"], 1) for row in bad)
+    coverage = usable / total if total else 0.0
+    if total and coverage >= min_coverage:
         beside.unlink(missing_ok=True)
         return
     raw.parent.mkdir(parents=True, exist_ok=True)
-    write_manifest(beside, rows)
+    (raw / NAME).unlink(missing_ok=True)
+    write_manifest(beside, found.rows)
     listed = [f"  {row['clip']}: {row['reason']}" for row in bad[:MAX_LISTED]]
     if len(bad) > MAX_LISTED:
         listed.append(f"  and {len(bad) - MAX_LISTED} more")
     raise DownloadError(
-        f"{len(rows) - len(bad)} of {len(rows)} videos are usable ({coverage:.0%}), "
+        f"{usable} of {total} videos are usable ({coverage:.0%}), "
         f"download.min_coverage asks for {min_coverage:.0%}; all are listed in {beside}\n"
         + "\n".join(listed)
     )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +39,24 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder if it is missing, and see that files can be made in it.
+
+    Raises:
+        OSError: they cannot; names the folder and the remedy.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{folder}: cannot be written ({error.strerror}); see that it is a folder of yours "
+            "(ls -ld) on a disk that is neither full nor read-only",
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

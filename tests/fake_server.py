@@ -1,11 +1,16 @@
 """A server of videos and archives on this machine that fails in every way real ones do."""
 
+import os
 import re
+import signal
+import subprocess
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
+ROOT = Path(__file__).parent.parent
 HTML = b"<html><body><h1>Before you continue</h1></body></html>"
 
 
@@ -55,7 +60,8 @@ def fake_server(files, answers):
             elif how == "broken once" and not start:
                 body = content[: len(content) // 2]
             extra = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-            kind = "application/x-tar" if name.endswith(".tar") else "video/mp4"
+            kinds = {"tar": "application/x-tar", "html": "text/html"}
+            kind = kinds.get(name.rpartition(".")[2], "video/mp4")
             status = 206 if begin else 200
             self.reply(status, kind, body, length, with_body, how == "slow", **extra)
 
@@ -84,3 +90,14 @@ def fake_server(files, answers):
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def killed(command, log):
+    """A process of the command from its first request in `log` on; killed when the block ends."""
+    before = len(log)
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        while len(log) == before and process.poll() is None:
+            time.sleep(0.005)
+        yield process
+        os.kill(process.pid, signal.SIGKILL)

@@ -8,8 +8,19 @@ import numpy as np
 RATE = 44100
 
 
-def film(path, seconds=8.0, fps=Fraction(30000, 1001), width=160, height=120, has_sound=True):
-    """Write it: key frames every 50 frames, B-frames, a beep in the first half of each second."""
+def film(
+    path,
+    seconds=8.0,
+    fps=Fraction(30000, 1001),
+    width=160,
+    height=120,
+    has_sound=True,
+    still=(0, 0),
+):
+    """Write it: key frames every 50 frames, B-frames, a beep in the first half of each second.
+
+    The picture stands between the two seconds of `still`: no frame begins there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         video = container.add_stream("libx264", rate=fps)
@@ -20,7 +31,10 @@ def film(path, seconds=8.0, fps=Fraction(30000, 1001), width=160, height=120, ha
             sound.layout = "mono"
         for number in range(round(seconds * fps)):
             pixels = np.full((height, width, 3), 8 * (number % 30), np.uint8)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number, 1 / Fraction(fps)
+            if not still[0] <= number / fps < still[1]:
+                container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if sound:
             frame = av.AudioFrame.from_ndarray(beeps(seconds, RATE)[None], "s16", "mono")

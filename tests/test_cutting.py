@@ -127,7 +127,7 @@ def test_mutated_videos_are_cut_or_told(tmp_path):
                 told += 1
 
     assert 50 < told < 250
-    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_video_that_ends_early_or_is_damaged(video, tmp_path):
@@ -143,3 +143,34 @@ def test_video_that_ends_early_or_is_damaged(video, tmp_path):
     assert torn.value.reason == "undecodable"
     assert [path.name for path in tmp_path.iterdir()] == ["torn.mp4"]
     assert inspect(video).frames == 240
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "shown"),
+    [
+        (1, 7, [*range(25, 50), *range(125, 175)]),  # 75 frames in 6 s
+        (1, 4, [*range(25, 50), 49]),
+        (3, 6, [49, *range(125, 150)]),
+        (3, 4, [49, 49]),
+        (6, 8, [*range(150, 200)]),
+    ],
+)
+def test_picture_that_stands_still_is_not_taken_for_damage(tmp_path, start, stop, shown):
+    film(tmp_path / "film.mp4", fps=25, still=(2, 5))
+
+    made = cut(tmp_path / "film.mp4", None, start, stop, None, tmp_path / "clip.mp4")
+
+    assert numbers_of(tmp_path / "clip.mp4") == [number % 30 for number in shown]
+    assert made.seconds == pytest.approx(stop - start, abs=0.05)
+
+
+def test_frames_that_cannot_be_decoded_are_damage(tmp_path):
+    film(tmp_path / "film.mp4", has_sound=False)
+    content = bytearray((tmp_path / "film.mp4").read_bytes())
+    begin = content.index(b"mdat") + 4
+    length = (len(content) - begin) // 2
+    content[begin + length // 2 : begin + length // 2 + length] = bytes(length)
+    (tmp_path / "film.mp4").write_bytes(content)
+
+    with pytest.raises(MediaError, match=r"frames from -0\.02 to 7\.\d+ s can be decoded"):
+        cut(tmp_path / "film.mp4", None, 0, 8, None, tmp_path / "clip.mp4")

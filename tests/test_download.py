@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,35 @@ def test_wrong_dataset_says_what_to_do(tmp_path, dataset, folder, message):
 
     with pytest.raises(DownloadError, match=message):
         download(config_of(folder=path), dataset, tmp_path / "raw")
+
+
+@pytest.mark.parametrize("dataset", ["folder", "hdtf", "vfhq", "mead"])
+def test_mistake_in_the_params_loses_nothing(tmp_path, dataset):
+    raw = tmp_path / "raw" / dataset
+    raw.mkdir(parents=True)
+    (raw / "manifest.jsonl").write_text("of an earlier run")
+    config = config_of()
+    changes = {"path" if dataset in ("folder", "mead") else "metadata": str(tmp_path / "absent")}
+    section = getattr(config, dataset).model_copy(update=changes)
+    accepted = ("hdtf", "vfhq", "mead")
+    config = config.model_copy(update={dataset: section, "accept_terms": accepted})
+
+    with pytest.raises(DownloadError, match="absent"):
+        download(config, dataset, raw)
+
+    assert (raw / "manifest.jsonl").read_text() == "of an earlier run"
+
+
+@pytest.mark.parametrize(("shared", "own", "passes"), [(0.9, 0.5, True), (0.5, 0.9, False)])
+def test_dataset_may_have_its_own_coverage(tmp_path, shared, own, passes):
+    make_folder(tmp_path / "mine")
+    folder = FolderConfig(path=str(tmp_path / "mine"), min_coverage=own)
+    config = config_of(min_coverage=shared).model_copy(update={"folder": folder})
+
+    with nullcontext() if passes else pytest.raises(DownloadError, match="asks for 90%"):
+        download(config, "folder", tmp_path / "raw" / "folder")
+
+    assert (tmp_path / "raw" / "folder" / "manifest.jsonl").is_file() == passes
 
 
 def test_params_file_fits_the_config(tmp_path):

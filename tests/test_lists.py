@@ -152,7 +152,15 @@ def test_people_are_joined_by_shared_videos():
         ("https://www.youtube.com/watch?v=uBWJJvynXpA&t=6s", "uBWJJvynXpA"),
         ("https://youtube.com/watch?app=desktop&v=-_aaaaaaaaa ", "-_aaaaaaaaa"),
         ("https://youtu.be/-aaaaaaaaaa?t=3", "-aaaaaaaaaa"),
-        ("http://127.0.0.1:8000/a.mp4", "http://127.0.0.1:8000/a.mp4"),
+        ("https://m.youtube.com/watch?v=-aaaaaaaaaa#t=3", "-aaaaaaaaaa"),
+        ("https://www.youtube.com/shorts/-aaaaaaaaaa?feature=share", "-aaaaaaaaaa"),
+        ("https://www.youtube.com/playlist?list=PLaaaaaaaaaaa", None),
+        ("https://www.youtube.com/watch?list=PLaaaaaaaaaaa", None),
+        ("https://www.youtube.com/watch?v=aaaaaaaaaaaa", None),
+        ("https://www.youtube.com.example.org/watch?v=-aaaaaaaaaa", None),
+        ("https://example.org/https://youtu.be/-aaaaaaaaaa", None),
+        ("http://127.0.0.1:8000/a.mp4", None),
+        ("file:///etc/passwd", None),
     ],
 )
 def test_source_of_an_address(url, source):
@@ -307,6 +315,16 @@ def test_digits_of_other_scripts_are_no_crash(hdtf, kind, line):
 
     (radio,) = (cut for reel in reels for cut in reel.cuts if cut.clip == "RD_Radio10_000")
     assert radio.box is None
+
+
+def test_address_elsewhere_is_refused_with_the_reason(hdtf):
+    text = HDTF["RD_video_url.txt"].replace("https://youtu.be/-a_Radio_10", "http://10.0.0.1/x.mp4")
+    (hdtf / "RD_video_url.txt").write_text(text, encoding="utf-8")
+
+    reels, left_out, _ = list_hdtf(hdtf)
+
+    assert not [reel for reel in reels if "10.0.0.1" in reel.url]
+    assert left_out["RD_Radio10"] == "refused: 'http://10.0.0.1/x.mp4' is not a video of YouTube"
 
 
 def test_list_of_another_encoding_is_told(hdtf):

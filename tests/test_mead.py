@@ -2,10 +2,9 @@
 
 import hashlib
 import io
-import os
+import json
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -23,7 +22,7 @@ from pipelines.sources import archives, breaker
 from pipelines.sources.archives import ArchiveError, members, save
 from pipelines.sources.breaker import BlockedError
 from pipelines.sources.mead import MeadConfig
-from tests.fake_server import fake_server
+from tests.fake_server import fake_server, killed
 from tests.fake_videos import film, numbers_of
 
 ROOT = Path(__file__).parent.parent
@@ -158,6 +157,11 @@ def test_cut_off_archive_is_told_and_nothing_of_it_is_used(local, tmp_path):
 
     row = rows_by_clip(raw)["M003"]
     assert row["status"] == "corrupt"
+    report = json.loads((raw / "coverage.json").read_text())
+    assert report["statuses"] == {"ok": 2, "corrupt": 2, "unusable": 1}  # as many as M005 has
+    assert "M003 could not be read, counts as 2 videos" in report["notes"]
+    with pytest.raises(DownloadError, match=r"2 of 5 videos are usable \(40%\)"):
+        download(config_of(0.5, path=str(local)), "mead", raw)
     assert "M003.tar" in row["reason"]
     assert "cut off" in row["reason"]
     assert not (raw / "M003").exists()
@@ -228,12 +232,8 @@ def test_killed_at_any_point_it_ends_the_same(tmp_path, material):
     with fake_server(files, dict.fromkeys(files, "slow")) as (url, log):
         command = [sys.executable, "-c", KILLED, url, raw, *actors]
         for seconds in (0.05, 0.4, 0.6):  # after the first request of the process
-            before = len(log)
-            with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-                while len(log) == before and process.poll() is None:
-                    time.sleep(0.005)
+            with killed(command, log):
                 time.sleep(seconds)
-                os.kill(process.pid, signal.SIGKILL)
         subprocess.run(command, cwd=ROOT, check=True)
         drive = {actor: f"{actor}.tar" for actor in actors}
         download(config_of(drive=drive, url=f"{url}/{{id}}"), "mead", undisturbed)
@@ -421,6 +421,53 @@ def test_files_beside_an_archive_do_not_hide_it(local, tmp_path):
     assert {row["person"] for row in rows_by_clip(raw).values()} == {"M003", "M005", "W017"}
 
 
+def test_videos_of_odd_names_are_listed_and_counted(local, tmp_path, material):
+    odd = ("angry/level_1/1.mp4", "anger/level_1/001.mp4", "angry/001.MP4")
+    for name in odd:
+        path = local / "M005" / "video" / "front" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(material[0])
+    with tarfile.open(local / "M003.tar", "a") as archive:
+        archive.add(path, f"M003/video/front/{odd[0]}")
+        archive.add(path, "M003/video/front/angry/level_1/._001.mp4")
+    raw = tmp_path / "raw" / "mead"
+
+    download(config_of(path=str(local)), "mead", raw)
+
+    rows = rows_by_clip(raw)
+    told = {clip for clip, row in rows.items() if "name not understood" in (row["reason"] or "")}
+    in_folder = {f"M005:video/front/{name}" for name in odd}
+    assert told == in_folder | {f"M003:M003/video/front/{odd[0]}"}
+    assert {rows[clip]["status"] for clip in told} == {"unusable"}
+    report = json.loads((raw / "coverage.json").read_text())
+    assert report["notes"] == ["videos of front: M003 3, M005 5"]
+    assert report["statuses"] == {"ok": 4, "unusable": 5}
+
+
+def test_actor_in_a_folder_and_in_an_archive_is_refused(local, tmp_path, material):
+    actor_tar(local, "M005", material)
+
+    with pytest.raises(DownloadError, match=r"M005 and .*M005\.tar are of one actor; move one"):
+        download(config_of(path=str(local)), "mead", tmp_path / "raw" / "mead")
+
+
+def test_damaged_take_is_fetched_once_more_and_when_its_archive_is_another(tmp_path, material):
+    whole = actor_tar(tmp_path, "M009", material).read_bytes()
+    files = {"M009.tar": whole.replace(material[0], bytes(len(material[0])), 1)}
+    raw, seen = tmp_path / "raw" / "mead", []
+    with fake_server(files, {}) as (url, log):
+        for run in range(4):
+            digests = {"M009": hashlib.sha256(whole).hexdigest()} if run == 3 else {}
+            files["M009.tar"] = whole if run == 3 else files["M009.tar"]
+            drive = {"M009": "M009.tar"}
+            before = len(log)
+            download(config_of(drive=drive, url=f"{url}/{{id}}", sha256=digests), "mead", raw)
+            states = {clip: row["status"] for clip, row in rows_by_clip(raw).items()}
+            seen.append((len(log) > before, states[f"M009/{TAKES[0]}"]))
+
+    assert seen == [(True, "corrupt"), (True, "corrupt"), (False, "corrupt"), (True, "ok")]
+
+
 def test_archive_that_is_gone_can_be_had_elsewhere(tmp_path, material):
     raw, archive = tmp_path / "raw" / "mead", actor_tar(tmp_path, "M009", material)
     with fake_server({"new.tar": archive.read_bytes()}, {"old.tar": 404}) as (url, _):
@@ -445,7 +492,7 @@ def test_archive_that_was_replaced_is_read_again(local, tmp_path, material):
 def test_full_disk_ends_the_run_and_condemns_no_take(tmp_path, material):
     content = actor_tar(tmp_path, "M009", material).read_bytes()
     raw = tmp_path / "raw" / "mead"
-    part = raw / "M009" / "angry" / "level_1" / ".001.mp4.part"
+    part = raw / "M009" / "angry" / "level_1" / ".001.mp4"
     part.parent.mkdir(parents=True)
     part.symlink_to("/dev/full")
     with fake_server({"M009.tar": content}, {}) as (url, log):

@@ -1,12 +1,14 @@
 """Fetching and cutting against a server that fails in every way, and after kills."""
 
 import json
-import os
-import signal
+import logging
 import sqlite3
 import subprocess
 import sys
 import time
+import traceback
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,13 +17,14 @@ from fixtalk.media import MediaError, probe
 from pipelines.config import load_config
 from pipelines.download import DownloadConfig, DownloadError, download
 from pipelines.manifest import read_manifest
-from pipelines.sources import breaker, reels, videos
+from pipelines.sources import breaker, hdtf, reels, videos
 from pipelines.sources.breaker import BlockedError, Breaker
-from pipelines.sources.harvest import num_workers
+from pipelines.sources.drive import fetch_file
+from pipelines.sources.harvest import Job, harvest, num_workers
 from pipelines.sources.hdtf import HdtfConfig
-from pipelines.sources.ledger import FetchError, State
+from pipelines.sources.ledger import FetchError, Ledger, State
 from pipelines.sources.vfhq import VfhqConfig
-from tests.fake_server import fake_server
+from tests.fake_server import fake_server, killed
 from tests.fake_videos import film, numbers_of
 
 ROOT = Path(__file__).parent.parent
@@ -159,12 +162,13 @@ def test_too_little_coverage_fails_with_the_list(files, tmp_path):
     assert not (raw / "manifest.jsonl").exists()
 
 
-def test_refusals_in_a_row_stop_the_run_and_the_next_goes_on(files, tmp_path):
+@pytest.mark.parametrize("status", [429, 403])
+def test_refusals_in_a_row_stop_the_run_and_the_next_goes_on(files, tmp_path, status):
     ids = [f"video{number:06d}" for number in range(9)]
     write_lists(tmp_path / "lists", ids)
     raw = tmp_path / "raw" / "vfhq"
     content = files["good_______"]
-    answers = dict.fromkeys(ids[2:], 429)
+    answers = dict.fromkeys(ids[2:], status)
 
     with fake_server(dict.fromkeys(ids, content), answers) as (url, log):
         config = config_of(tmp_path / "lists", url)
@@ -285,12 +289,8 @@ def test_killed_at_any_point_it_ends_the_same(files, tmp_path):
         raw = tmp_path / "killed" / "vfhq"
         command = [sys.executable, "-c", KILLED, tmp_path / "lists", url, raw]
         for seconds in (0.05, 0.3, 0.7):  # after the first request of the process
-            before = len(log)
-            with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-                while len(log) == before and process.poll() is None:
-                    time.sleep(0.005)
+            with killed(command, log):
                 time.sleep(seconds)
-                os.kill(process.pid, signal.SIGKILL)
             assert not (raw / "manifest.jsonl").exists()
 
         subprocess.run(command, cwd=ROOT, check=True)
@@ -307,19 +307,19 @@ def test_two_runs_at_once_are_refused(files, tmp_path):
     raw = tmp_path / "raw" / "vfhq"
     with fake_server(files, ANSWERS) as (url, log):
         command = [sys.executable, "-c", KILLED, tmp_path / "lists", url, raw]
-        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-            while not log and process.poll() is None:
-                time.sleep(0.005)
-            with pytest.raises(BlockingIOError, match=f"process {process.pid} on"):
-                download(config_of(tmp_path / "lists", url), "vfhq", raw)
-            os.kill(process.pid, signal.SIGKILL)
+        with (
+            killed(command, log) as process,
+            pytest.raises(BlockingIOError, match=f"process {process.pid} on"),
+        ):
+            download(config_of(tmp_path / "lists", url), "vfhq", raw)
 
 
-def test_real_clip_by_lists_from_an_address(real_clips, tmp_path):
+def test_real_clip_by_lists_from_an_address(real_clips, tmp_path, monkeypatch):
     name = "WDA_AlexandriaOcasioCortez_000.mp4"  # 8 s of 512 x 512 pixels
-    files = {"aoc.mp4": (real_clips / "hdtf" / name).read_bytes()}
+    files = {"aoc________": (real_clips / "hdtf" / name).read_bytes()}
     lists = {
-        "video_url": "\ufeffAlexandriaOcasioCortez {url}/aoc.mp4 \nTomUdall {url}/gone.mp4\n",
+        "video_url": "\ufeffAlexandriaOcasioCortez https://youtu.be/aoc________ \n"
+        "TomUdall https://www.youtube.com/watch?v=gone_______\n",
         "annotion_time": "AlexandriaOcasioCortez.mp4 00:01-00:02 00:06-00:07\n"
         "TomUdall.mp4 00:01-00:02\n",
         "crop_wh": "AlexandriaOcasioCortez_1.mp4 512 512 256 512\n",
@@ -329,8 +329,8 @@ def test_real_clip_by_lists_from_an_address(real_clips, tmp_path):
     with fake_server(files, {}) as (url, _):
         for subset in ("RD", "WDA", "WRA"):
             for kind, text in lists.items():
-                content = text.format(url=url) if subset == "WDA" else ""
-                files[f"{subset}_{kind}.txt"] = content.encode()
+                files[f"{subset}_{kind}.txt"] = text.encode() if subset == "WDA" else b""
+        monkeypatch.setattr(hdtf, "address_of", lambda source: f"{url}/{source}")
         config = load_config(DownloadConfig, "download", ROOT / "params.yaml")
         changed = {
             "hdtf": HdtfConfig(metadata=f"{url}/lists"),
@@ -353,7 +353,7 @@ def test_real_clip_by_lists_from_an_address(real_clips, tmp_path):
 
 # What yt-dlp says of videos of YouTube.
 @pytest.mark.parametrize(
-    ("message", "state", "refuses_all"),
+    ("message", "state", "is_doubtful"),
     [
         ("Private video. Sign in if you've been granted access to this video", "gone", False),
         ("Video unavailable. This video has been removed by the uploader", "gone", False),
@@ -365,29 +365,31 @@ def test_real_clip_by_lists_from_an_address(real_clips, tmp_path):
         ),
         ("Join this channel to get access to members-only content", "gone", False),
         ("The uploader has not made this video available in your country", "gone", False),
-        ("Sign in to confirm you’re not a bot. Use --cookies", "blocked", True),
-        ("Sign in to confirm your age. This video may be inappropriate", "blocked", False),
+        ("Sign in to confirm you’re not a bot. Use --cookies", "blocked", False),
+        ("Sign in to confirm your age. This video may be inappropriate", "refused", False),
         (
             "Video unavailable. This content isn't available, try again later. The current session "
             "has been rate-limited by YouTube",
             "blocked",
-            True,
+            False,
         ),
-        ("unable to download video data: HTTP Error 403: Forbidden", "blocked", True),
+        ("unable to download video data: HTTP Error 403: Forbidden", "refused", True),
         ("Requested format is not available. Use --list-formats", "format-missing", False),
-        ("Failed to extract any player response", "blocked", True),
-        ("Unable to download webpage: HTTP Error 503: Service Unavailable", "blocked", True),
-        ("[Errno 11] Resource temporarily unavailable", "blocked", True),
-        ("The TLS connection was non-properly terminated", "blocked", True),
+        ("Failed to extract any player response", "blocked", False),
+        ("Unable to download webpage: HTTP Error 503: Service Unavailable", "blocked", False),
+        ("[Errno 11] Resource temporarily unavailable", "blocked", False),
+        ("The TLS connection was non-properly terminated", "blocked", False),
+        ("Failed to resolve 'www.youtube.com' ([Errno -2] Name unknown)", "blocked", False),
+        ("Words that no release has said before", "failed", False),
     ],
 )
-def test_messages_mean_states(message, state, refuses_all):
+def test_messages_mean_states(message, state, is_doubtful):
     error = videos._explained(
         "https://x", f"\x1b[0;31mERROR:\x1b[0m [youtube] drm_429_not: {message}"
     )
 
     assert isinstance(error, FetchError)
-    assert (error.state, error.refuses_all) == (State(state), refuses_all)
+    assert (error.state, error.is_doubtful) == (State(state), is_doubtful)
     assert message[:20] in str(error)
 
 
@@ -464,19 +466,34 @@ def test_terms_must_be_accepted(tmp_path):
             download(config, dataset, tmp_path / dataset)
 
 
-def test_cookies_stay_out_of_messages_and_are_not_changed(files, tmp_path, monkeypatch):
-    cookies = tmp_path / "secret.txt"
-    text = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tsecret\n"
+@pytest.mark.parametrize("mark", ["\t", " "], ids=["valid", "invalid"])
+def test_nothing_of_the_cookies_is_told_and_they_are_not_changed(
+    files, tmp_path, monkeypatch, caplog, capfd, mark
+):
+    cookies = tmp_path / "own" / "hushed.txt"
+    text = f"# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession{mark}secret\n"
+    cookies.parent.mkdir()
     cookies.write_text(text)
     cookies.chmod(0o400)
     monkeypatch.setenv("FIXTALK_COOKIES", str(cookies))
-    with fake_server(files, {"busy_______": 429}) as (url, _):
-        videos.fetch(f"{url}/good_______", tmp_path / "good", 120, Breaker())
-        with pytest.raises(FetchError) as refused:
-            videos.fetch(f"{url}/busy_______", tmp_path / "busy", 120, Breaker())
+    caplog.set_level(logging.DEBUG)
+    write_lists(tmp_path / "lists", ["good_______", "busy_______", "removed____", "consent____"])
+    raw, told = tmp_path / "raw" / "vfhq", []
+    with fake_server(files, ANSWERS | {"busy_______": 429}) as (url, _):
+        for min_coverage in (0.0, 1.0):
+            try:
+                download(config_of(tmp_path / "lists", url, min_coverage), "vfhq", raw)
+            except DownloadError:
+                told.append(traceback.format_exc())
 
     assert cookies.read_text() == text
-    assert "secret" not in str(refused.value)
+    left = [path for path in raw.parent.rglob("*") if path.is_file() and path.suffix != ".mp4"]
+    assert {".vfhq.ledger.sqlite", "lock"} <= {path.name for path in left}
+    told += [path.read_bytes().decode("latin-1") for path in left]
+    for one in (*told, caplog.text, *capfd.readouterr()):
+        assert "hushed" not in one
+        assert "secret" not in one
+    assert len(told) > len(left)  # the exceptions were looked at, too
 
 
 def test_missing_cookies_and_player_are_told(tmp_path, monkeypatch):
@@ -520,14 +537,105 @@ def test_few_videos_that_are_always_refused_do_not_stop_every_run(files, tmp_pat
             download(config_of(tmp_path / "lists", url, 0.4), "vfhq", raw)
 
     states = states_of(read_manifest(raw / "manifest.jsonl"))
-    assert [states[video] for video in ids] == ["blocked", "ok", "blocked", "ok", "blocked"]
+    assert [states[video] for video in ids] == ["refused", "ok", "refused", "ok", "refused"]
+
+
+def test_videos_that_are_refused_for_ever_end_one_run_not_every_run(files, tmp_path):
+    ids = [f"video{number:06d}" for number in range(8)]
+    write_lists(tmp_path / "lists", ids)
+    raw = tmp_path / "raw" / "vfhq"
+    content = dict.fromkeys(ids, files["good_______"])
+    with fake_server(content, dict.fromkeys(ids[2:], 403)) as (url, log):
+        with pytest.raises(BlockedError, match="5 refusals in a row"):
+            download(config_of(tmp_path / "lists", url, 0.2), "vfhq", raw)
+        for _ in range(2):
+            before = len(log)
+            download(config_of(tmp_path / "lists", url, 0.2), "vfhq", raw)
+            assert set(log[before:]) == set(ids[2:])  # each is tried again
+
+        rows = read_manifest(raw / "manifest.jsonl")
+        assert states_of(rows) == dict.fromkeys(ids, "refused") | dict.fromkeys(ids[:2], "ok")
+        assert all("403" in row["reason"] for row in rows if row["status"] == "refused")
+        with pytest.raises(DownloadError, match=r"4 of 16 videos are usable \(25%\)"):
+            download(config_of(tmp_path / "lists", url, 0.3), "vfhq", raw)
+
+
+def test_unknown_answers_are_each_sources_own_failure(tmp_path):
+    asked = []
+
+    def work(source, _):
+        asked.append(source)
+        if source != "good":
+            raise videos._explained("https://x", "words that nobody knows")
+
+    names = [f"odd{number}" for number in range(breaker.REFUSALS + 1)] + ["good"]
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for _ in range(2):
+        harvest([Job(name, partial(work, name)) for name in names], ledger)
+
+    assert asked == [*names, "good", *names[:-1]]  # those that failed come last
+    assert {ledger.state(name)[0] for name in names[:-1]} == {State.FAILED}
+    assert "words that nobody knows" in ledger.state("odd0")[1]
+
+
+@pytest.mark.parametrize("content", [b"no database" * 500, None])
+def test_damaged_ledger_is_told(tmp_path, content):
+    path = tmp_path / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as base:
+        base.executescript(
+            "CREATE TABLE sources (source TEXT PRIMARY KEY, state TEXT, reason TEXT)"
+        )
+        base.execute("INSERT INTO sources VALUES ('a', 'nonsense', '')")
+        base.commit()
+    if content:
+        path.write_bytes(content)
+
+    with pytest.raises(DownloadError, match=r"ledger\.sqlite: damaged \(.*or delete it"):
+        Ledger(path).state("a")
+
+
+def test_folder_that_cannot_be_written_is_told_and_is_no_refusal(files):
+    folder = Path("/proc/self")  # not even root makes files there
+    with fake_server(files, {}) as (url, log):
+        with pytest.raises(OSError, match=r"/proc/self: cannot be written .* a folder of yours"):
+            videos.fetch(f"{url}/good_______", folder, 120, Breaker())
+        with pytest.raises(OSError, match=r"/proc/self: cannot be written .* a folder of yours"):
+            fetch_file(f"{url}/good_______", folder / "x.tar", None, Breaker())
+
+    assert not log
+
+
+def test_names_of_folders_are_taken_as_they_are(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.chdir(tmp_path)
+    folder = Path("~ $HOME ${HOME} $$HOME 100%(id)s")
+    with fake_server(files, {}) as (url, _):
+        found = videos.fetch(f"{url}/good_______", folder, 120, Breaker())
+
+    assert found.picture.read_bytes() == files["good_______"]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_nothing_of_a_list_of_videos_is_fetched(files, tmp_path):
+    page = "".join(f'<video src="/{name}.mp4"></video>' for name in ("one", "two"))
+    files = {f"{name}.mp4": files["good_______"] for name in ("one", "two")} | {
+        "page.html": f"<html><body>{page}</body></html>".encode()
+    }
+    with (
+        fake_server(files, {}) as (url, log),
+        pytest.raises(FetchError, match="a list of videos, not one") as error,
+    ):
+        videos.fetch(f"{url}/page.html", tmp_path / "x", 120, Breaker())
+
+    assert error.value.state == State.FORMAT_MISSING
+    assert set(log) == {"page.html"}
 
 
 def test_full_disk_is_not_taken_for_a_damaged_video(files, tmp_path):
     write_lists(tmp_path / "lists", ["good_______"])
     raw = tmp_path / "raw" / "vfhq"
     raw.mkdir(parents=True)
-    (raw / ".Clip+good_______+P1+C0+F49-90.mp4.part").symlink_to("/dev/full")
+    (raw / ".Clip+good_______+P1+C0+F49-90.mp4").symlink_to("/dev/full")
     with fake_server(files, {}) as (url, log):
         with pytest.raises(OSError, match="disk full"):
             download(config_of(tmp_path / "lists", url), "vfhq", raw)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fixtalk.container import MediaError
+from pipelines.files import replacing
+from pipelines.manifest import sha256_of
 from pipelines.sources.archives import ArchiveError, Member, members, save
 from pipelines.sources.breaker import Breaker
 from pipelines.sources.collected import is_there
@@ -16,7 +18,18 @@ from pipelines.sources.cutting import inspect, join
 from pipelines.sources.drive import fetch_file
 from pipelines.sources.harvest import Job, harvest
 from pipelines.sources.ledger import FetchError, Ledger, State
-from pipelines.sources.takes import SOUND, VIDEO, Take, facts_of, row_of_actor, row_of_take, take_of
+from pipelines.sources.takes import (
+    IN_VIEW,
+    ODD_NAME,
+    SOUND,
+    VIDEO,
+    Take,
+    facts_of,
+    no_view,
+    row_of_actor,
+    row_of_take,
+    take_of,
+)
 
 
 class Archive(NamedTuple):
@@ -68,16 +81,23 @@ class _Work(NamedTuple):
         return [self.address, self.archive.view, *changed]
 
     def rows(self) -> list[dict[str, Any]] | None:
-        """Rows of all takes, once all are made."""
+        """Rows of all takes, once all are made, or known to be damaged in the archive itself."""
         entry = self.ledger.row(self.archive.actor, self.plan)
-        if entry is None:
+        if entry is None or self.may_be_better(entry):
             return None
         made = [row for row in entry["rows"] if row["status"] == "ok"]
         return entry["rows"] if all(is_there(row, self.raw) for row in made) else None
 
+    def may_be_better(self, entry: dict[str, Any]) -> bool:
+        """Whether takes may be whole in another copy from Drive; a local one is in the plan."""
+        if self.archive.path or not _is_damaged(entry["rows"]):
+            return False
+        is_other = self.archive.sha256 not in (None, entry.get("sha256"))
+        return is_other or not entry.get("came_so_before")
+
     def failure(self) -> dict[str, Any]:
         """Row that stands for all takes of an archive that could not be read."""
-        return row_of_actor(self.archive.actor, self.archive.view, []) | self.why()
+        return row_of_actor(self.archive.actor, "") | self.why()
 
     def remaining(self) -> list[dict[str, Any]]:
         """Rows of what an earlier run made and is still there; the rest has the archive's state."""
@@ -99,6 +119,11 @@ class _Work(NamedTuple):
         shutil.rmtree(self.staging, ignore_errors=True)
         if self.archive.path is None:
             self.path.unlink(missing_ok=True)
+
+
+def _is_damaged(rows: list[dict[str, Any]]) -> bool:
+    """Whether a take of an archive that could be read cannot be."""
+    return any(row["status"] == State.CORRUPT for row in rows)
 
 
 def rows_of_archives(archives: list[Archive], raw: Path, fetched: Path) -> list[dict[str, Any]]:
@@ -147,15 +172,23 @@ def _unpack(work: _Work, breaker: Breaker) -> None:
         work.clear()
         raise FetchError(State.CORRUPT, str(error)) from None
     rows = [_make(work, take) for take in takes]
-    rows += [
-        row_of_actor(f"{archive.actor}:{name}", archive.view, [])
-        | {"person": archive.actor, "reason": reason}
-        for name, reason in refused.items()
-    ]
+    rows += [row_of_actor(archive.actor, reason, name) for name, reason in refused.items()]
     if not rows:
-        rows = [row_of_actor(archive.actor, archive.view, sorted(views))]
-    work.ledger.add(archive.actor, work.plan, {"rows": rows})
+        rows = [row_of_actor(archive.actor, no_view(archive.view, views))]
+    work.ledger.add(archive.actor, work.plan, {"rows": rows} | _digest(work, rows))
     work.clear()
+
+
+def _digest(work: _Work, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of a fetched archive with damaged takes, and whether it is known to be like that."""
+    if work.archive.path or not _is_damaged(rows):
+        return {}
+    digest = sha256_of(work.path)
+    earlier = work.ledger.row(work.archive.actor, work.plan) or {}
+    return {
+        "sha256": digest,
+        "came_so_before": digest in (work.archive.sha256, earlier.get("sha256")),
+    }
 
 
 def _stage(work: _Work) -> tuple[list[Take], set[str], dict[str, str]]:
@@ -163,11 +196,15 @@ def _stage(work: _Work) -> tuple[list[Take], set[str], dict[str, str]]:
     takes, views, refused = [], set(), {}
     for member in members(work.path):
         name = member.name.as_posix()
-        seen = VIDEO.search(name)
+        seen = IN_VIEW.fullmatch(name)
         if seen:
             views.add(seen["view"])
         take = take_of(work.archive.actor, VIDEO if seen else SOUND, name)
-        if take is None or (seen and seen["view"] != work.archive.view):
+        if seen and seen["view"] != work.archive.view:
+            continue
+        if take is None:
+            if seen:
+                refused[name] = ODD_NAME
             continue
         if member.refusal:
             refused[name] = member.refusal
@@ -196,8 +233,8 @@ def _make(work: _Work, take: Take) -> dict[str, Any]:
         else:
             made = inspect(video)
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(video, target.with_name(f".{target.name}.part"))
-            target.with_name(f".{target.name}.part").replace(target)
+            with replacing(target) as part:
+                shutil.copyfile(video, part)
     except MediaError as error:
         return row | {"status": "corrupt", "reason": str(error)}
     return row | facts_of(target, not made.has_audio)

@@ -1,13 +1,14 @@
 """Tar archives → their regular files, one after the other, never unpacked as a whole."""
 
 import errno
-import os
 import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
+
+from pipelines.files import replacing
 
 BLOCK = 512  # bytes; two of zeros end an archive
 MOST_BYTES = 4 * 2**30  # of a member
@@ -53,15 +54,8 @@ def save(member: Member, path: Path) -> None:
         ArchiveError: the archive ends before the member does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with _told(str(member.name)), part.open("wb") as file:
-            shutil.copyfileobj(member.content, file, 2**20)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with _told(str(member.name)), replacing(path) as part, part.open("wb") as file:
+        shutil.copyfileobj(member.content, file, 2**20)
 
 
 def _walk(file: IO[bytes], name: str, above: PurePosixPath, depth: int) -> Iterator[Member]:

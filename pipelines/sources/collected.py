@@ -4,11 +4,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.manifest import sha256_of
+from pydantic import Field
+
+from pipelines.config import StageConfig
+from pipelines.files import require_writable
+from pipelines.manifest import NAME, sha256_of
 
 
 class DownloadError(RuntimeError):
     """A dataset is unknown, not set up or too incomplete; the message says what to do."""
+
+
+class ListedConfig(StageConfig):
+    """Parent of the sections of datasets that others made: parts of them may be missing."""
+
+    min_coverage: float | None = Field(
+        default=None, ge=0, le=1, description="instead of download.min_coverage; null: that one"
+    )
 
 
 @dataclass(frozen=True)
@@ -20,12 +32,26 @@ class Collected:
         folder: holds the files that the rows name; the manifest goes there.
         notes: for the user, one line each.
         left_out: what the dataset lists and nobody wants, with the reason; it lowers no coverage.
+        stands_for: clip of a row → number of videos, where it stands for more than one.
     """
 
     rows: list[dict[str, Any]]
     folder: Path
     notes: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    stands_for: dict[str, int] = field(default_factory=dict)
+
+
+def begin(raw: Path) -> None:
+    """Open `raw` to changes: its manifest goes, and comes back last.
+
+    No other stage takes a part for the whole. Whoever calls it has understood its lists.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    require_writable(raw)
+    (raw / NAME).unlink(missing_ok=True)
 
 
 def keep_only(rows: list[dict[str, Any]], raw: Path) -> None:

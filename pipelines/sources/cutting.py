@@ -1,8 +1,6 @@
 """Seconds and a box of a fetched video → a clip of its own, pictures and sound, checked."""
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +18,10 @@ from fixtalk.container import (
     open_video,
     sound_stream,
 )
+from pipelines.files import replacing
+from pipelines.sources.spans import frames_of_span, require_length, sound_of
 
 CRF = 14  # near lossless: the crop stage encodes again
-LATE = 0.25  # seconds that a video may end early: containers round
 AROUND = 0.25  # of the box's side kept on each side of it, for the detector of the crop stage
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
@@ -101,19 +100,13 @@ def cut(
         MediaError: `reason` "too early an end" if the video is shorter; else it is damaged.
     """
     clip.parent.mkdir(parents=True, exist_ok=True)
-    with _unfinished(clip) as part:
+    with replacing(clip) as part:
         with open_video(picture) as (container, stream):
-            _require_length(picture, stream, stop)
+            require_length(picture, stream, stop)
             origin = Fraction(stream.start_time or 0) * stream.time_base
-            samples = _sound(sound or picture, origin + Fraction(start), stop - start)
-            frames = _frames(container, stream, origin, start, stop)
-            count = _encode(part, frames, stream, region, samples)
-        expected = (stop - start) * float(stream.average_rate or stream.guessed_rate or 0)
-        if count < 0.9 * expected - 1:
-            raise MediaError(
-                f"{picture}: {count} frames from {start:.2f} to {stop:.2f} s, expected about "
-                f"{expected:.0f}; fetch it again"
-            )
+            samples = sound_of(sound or picture, origin + Fraction(start), stop - start)
+            frames = frames_of_span(container, stream, origin, start, stop)
+            _encode(part, frames, stream, region, samples)
         return inspect(part)
 
 
@@ -124,7 +117,7 @@ def join(picture: Path, sound: Path, clip: Path) -> Made:
         MediaError: one of the two is damaged.
     """
     clip.parent.mkdir(parents=True, exist_ok=True)
-    with _unfinished(clip) as part:
+    with replacing(clip) as part:
         with (
             open_video(picture) as (seen, video),
             open_media(sound, SOUND_FORMATS) as heard,
@@ -161,67 +154,26 @@ def inspect(clip: Path) -> Made:
     return Made(frames, fps, seconds, samples > 0)
 
 
-@contextmanager
-def _unfinished(clip: Path) -> Iterator[Path]:
-    """A hidden name beside the clip that becomes the clip when the block ends well."""
-    part = clip.with_name(f".{clip.name}.part")
-    try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(clip)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _require_length(picture: Path, stream: Any, stop: float) -> None:
-    seconds = float(header_seconds(stream))
-    if seconds and seconds + LATE < stop:
-        raise MediaError(
-            f"{picture}: ends after {seconds:.2f} s, the clip lasts to {stop:.2f} s; the uploader "
-            "changed it, take it off the list",
-            "too early an end",
-        )
-
-
-def _frames(
-    container: Any, stream: Any, origin: Fraction, start: float, stop: float
-) -> Iterator[av.VideoFrame]:
-    """Frames nearest to the times from `start` to before `stop`, in seconds since `origin`."""
-    half = 0.5 / float(stream.average_rate or stream.guessed_rate or 25)
-    ticks = int((start + float(origin) - half) / float(stream.time_base))
-    container.seek(max(ticks, stream.start_time or 0), stream=stream)
-    for frame in frames_of(container, stream):
-        if frame.pts is None:
-            continue
-        time = float(frame.pts * frame.time_base - origin)
-        if time >= stop - half:
-            return
-        if time >= start - half:
-            yield frame
-
-
 def _encode(
     part: Path,
     frames: Iterator[av.VideoFrame],
     source: Any,
     region: Region | None,
     samples: np.ndarray,
-) -> int:
-    """Number of frames written."""
-    count, first = 0, 0
+) -> None:
+    first = None
     with av.open(str(part), "w", format="mp4", options={"fflags": "+bitexact"}) as clip:
         video = clip.add_stream("libx264", rate=source.average_rate or source.guessed_rate)
         _set_up(video, source, region)
         sound = clip.add_stream("aac", rate=SAMPLE_RATE) if samples.size else None
         if sound:
             sound.layout = "mono"
-        for count, frame in enumerate(_cropped(frames, source, region), 1):
-            first = frame.pts if count == 1 else first
+        for frame in _cropped(frames, source, region):
+            first = frame.pts if first is None else first
             picture = frame.reformat(format="yuv420p", threads=1)
             picture.pts, picture.time_base = frame.pts - first, frame.time_base
             clip.mux(video.encode(picture))
-        if not count:
+        if first is None:
             raise MediaError(f"{part.name}: no frame of it can be decoded; fetch the video again")
         clip.mux(video.encode(None))
         if sound:
@@ -229,7 +181,6 @@ def _encode(
             pieces.sample_rate, pieces.pts = SAMPLE_RATE, 0
             clip.mux(sound.encode(pieces))
             clip.mux(sound.encode(None))
-    return count
 
 
 def _set_up(video: Any, source: Any, region: Region | None) -> None:
@@ -267,31 +218,3 @@ def _cropped(
             graph.link_nodes(entrance, crop, graph.add("buffersink")).configure()
         graph.push(frame)
         yield graph.pull()
-
-
-def _sound(media: Path, start: Fraction, seconds: float) -> np.ndarray:
-    """Int16 samples (mono, 16 kHz) from `start` on, silence in gaps; none without a sound track."""
-    samples = np.zeros(round(seconds * SAMPLE_RATE), np.int16)
-    with open_media(media, SOUND_FORMATS) as container:
-        stream = sound_stream(container, str(media))
-        if stream is None:
-            return samples[:0]
-        stream.codec_context.thread_count = 1
-        # a second before: the decoder and the resampler need a run-up
-        container.seek(int(max(start - 1, 0) / stream.time_base), stream=stream)
-        resampler, position, expected = None, 0, None
-        for frame in frames_of(container, stream):
-            time = frame.pts * frame.time_base if frame.pts is not None else expected or start
-            if expected is None or abs(time - expected) > Fraction(1, 25):
-                resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-                position = round((time - start) * SAMPLE_RATE)
-            expected = time + Fraction(frame.samples, frame.sample_rate)
-            if position >= len(samples):
-                break
-            frame.pts = None
-            for piece in resampler.resample(frame):
-                heard = piece.to_ndarray()[0]
-                inside = slice(max(position, 0), max(position + len(heard), 0))
-                samples[inside] = heard[max(-position, 0) :][: len(samples[inside])]
-                position += len(heard)
-    return samples

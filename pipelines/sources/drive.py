@@ -4,6 +4,7 @@ import hashlib
 import threading
 from pathlib import Path
 
+from pipelines.files import require_writable
 from pipelines.sources.breaker import Breaker
 from pipelines.sources.harvest import is_offline
 from pipelines.sources.ledger import FetchError, State
@@ -23,11 +24,12 @@ def fetch_file(url: str, path: Path, sha256: str | None, breaker: Breaker) -> No
 
     Raises:
         FetchError: with the state that the file is in now.
+        OSError: its folder cannot be written.
     """
     if not path.is_file():
         if is_offline():
             raise FetchError(State.TODO, f"{url}: not fetched yet, and FIXTALK_OFFLINE is set")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        require_writable(path.parent)
         for left in reversed(range(TRIES)):
             try:
                 _download(url, path, breaker)
@@ -67,19 +69,19 @@ def _download(url: str, path: Path, breaker: Breaker) -> None:
         raise FetchError(State.TODO, breaker.reason or "stopped") from None
     except HTTPError as error:
         status = error.response.status_code
-        if status in (404, 410):
-            raise FetchError(State.GONE, f"{url}: HTTP {status}") from None
-        raise FetchError(State.BLOCKED, f"{url}: HTTP {status}", refuses_all=True) from None
+        is_own = status in (401, 403)
+        state = State.GONE if status in (404, 410) else State.REFUSED if is_own else State.BLOCKED
+        raise FetchError(state, f"{url}: HTTP {status}", is_doubtful=is_own) from None
     except FileURLRetrievalError as error:
         # Drive says the same of too many readers of this file today and of one that is not shared
-        raise FetchError(State.BLOCKED, f"{url}: {' '.join(str(error).split())}") from None
+        raise FetchError(State.REFUSED, f"{url}: {' '.join(str(error).split())}") from None
     except DownloadError as error:
         if "announced" in str(error) and "exceeds" not in str(error):
             raise _EndedEarlyError(str(error)) from None
         _drop_parts(path)  # what is there cannot be gone on with
         raise FetchError(State.CORRUPT, f"{url}: {error}") from None
     except RequestException as error:
-        raise FetchError(State.BLOCKED, f"{url}: no answer: {error}", refuses_all=True) from None
+        raise FetchError(State.BLOCKED, f"{url}: no answer: {error}") from None
 
 
 def _drop_parts(path: Path) -> None:

@@ -7,14 +7,13 @@ from typing import Any
 from pydantic import Field
 
 from pipelines.cluster import map_parallel
-from pipelines.config import StageConfig
 from pipelines.manifest import manifest_row, sha256_of
-from pipelines.sources.collected import Collected, DownloadError
+from pipelines.sources.collected import Collected, DownloadError, ListedConfig
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
 
 
-class FolderConfig(StageConfig):
+class FolderConfig(ListedConfig):
     """A user's own videos."""
 
     path: str | None = Field(description="folder that is searched for videos; null: none")

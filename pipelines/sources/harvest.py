@@ -12,6 +12,7 @@ from pipelines.sources.ledger import FetchError, Ledger, State
 ROUNDS = 3  # a blocked or corrupt source is tried in one run
 MOST_WORKERS = 4  # more than that from one address earns a block
 AGAIN = {State.TODO, State.BLOCKED, State.CORRUPT}  # within a run
+TRIED_LAST = {State.BLOCKED, State.REFUSED, State.FAILED}  # they may say nothing of the others
 
 
 class Job(NamedTuple):
@@ -44,7 +45,7 @@ def harvest(jobs: Sequence[Job], ledger: Ledger, again: Collection[State] = AGAI
     """Work on every source that is not gone; in the ledger stands what became of it.
 
     Args:
-        jobs: in the order of work.
+        jobs: in the order of work; what was refused in an earlier run comes last.
         ledger: of all runs.
         again: states of sources that are tried three times in one run.
 
@@ -54,6 +55,7 @@ def harvest(jobs: Sequence[Job], ledger: Ledger, again: Collection[State] = AGAI
     """
     breaker = Breaker()
     waiting = [job for job in jobs if ledger.state(job.source)[0] != State.GONE]
+    waiting.sort(key=lambda job: ledger.state(job.source)[0] in TRIED_LAST)
     for number in range(1 if is_offline() else ROUNDS):
         if not waiting:
             return
@@ -85,14 +87,23 @@ def _attempt(job: Job, ledger: Ledger, breaker: Breaker) -> None:
     try:
         job.work(breaker)
     except FetchError as error:
-        ledger.enter(job.source, error.state, str(error))
-        if error.refuses_all:
+        state = _proven(error, job.source, ledger)
+        ledger.enter(job.source, state, str(error))
+        if state == State.BLOCKED:
             breaker.refused(f"{job.source}: {error}")
-        else:
+        elif state not in TRIED_LAST:  # those tell nothing of the server
             breaker.answered()
         return
     ledger.enter(job.source, State.OK)
     breaker.answered()
+
+
+def _proven(error: FetchError, source: str, ledger: Ledger) -> State:
+    """A doubtful refusal is the source's own once it comes again, from a server that serves."""
+    was_refused = ledger.state(source)[0] in (State.BLOCKED, State.REFUSED)
+    if error.is_doubtful and not (was_refused and ledger.knows_server()):
+        return State.BLOCKED
+    return error.state
 
 
 def _explain(reason: str, jobs: Sequence[Job], ledger: Ledger) -> str:

@@ -7,14 +7,12 @@ from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlparse
 from urllib.request import urlopen
 
 from pydantic import Field
 
-from pipelines.config import StageConfig
 from pipelines.files import write_text
-from pipelines.sources.collected import Collected, DownloadError
+from pipelines.sources.collected import Collected, DownloadError, ListedConfig
 from pipelines.sources.cutting import Box
 from pipelines.sources.harvest import is_offline
 from pipelines.sources.reels import Cut, Reel, collect_reels
@@ -25,9 +23,14 @@ SUBSETS = ("RD", "WDA", "WRA")
 URLS, RANGES, CROPS, HEIGHTS = "video_url", "annotion_time", "crop_wh", "resolution"  # as published
 USUAL_HEIGHT = 720  # pixels, where the list names none
 TIMEOUT = 30.0  # seconds
+YOUTUBE = re.compile(
+    r"https?://(?:(?:www\.|m\.)?youtube\.com/(?:watch\?(?:[^#]*&)?v=|shorts/|live/|embed/)"
+    r"|youtu\.be/)(?P<id>[\w-]{11})(?![\w-])",
+    re.ASCII,
+)
 
 
-class HdtfConfig(StageConfig):
+class HdtfConfig(ListedConfig):
     """Speakers on YouTube, for evaluation."""
 
     metadata: str | None = Field(
@@ -101,17 +104,15 @@ def list_hdtf(folder: Path) -> tuple[list[Reel], dict[str, str], tuple[str, ...]
     return reels, left_out, notes
 
 
-def source_of(url: str) -> str:
-    """YouTube's id, without what else the address says; any other address as it is."""
-    parts = urlparse(url.strip())
-    if parts.netloc.removeprefix("www.") == "youtube.com":
-        return parse_qs(parts.query).get("v", [url])[0]
-    return parts.path.strip("/") if parts.netloc == "youtu.be" else url.strip()
+def source_of(url: str) -> str | None:
+    """YouTube's id, without what else the address says; None: not a video of YouTube."""
+    match = YOUTUBE.match(url.strip())
+    return match and match["id"]
 
 
 def address_of(source: str) -> str:
-    """Where a source is: an id is one of YouTube."""
-    return source if "://" in source else f"https://www.youtube.com/watch?v={source}"
+    """Where YouTube has the video of an id."""
+    return f"https://www.youtube.com/watch?v={source}"
 
 
 def _clips_of(folder: Path, subset: str, left_out: dict[str, str]) -> Iterator[Annotated]:
@@ -129,6 +130,10 @@ def _clips_of(folder: Path, subset: str, left_out: dict[str, str]) -> Iterator[A
             lacks = "no time range" if name in urls else "no address"
             left_out[f"{subset}_{name}"] = f"{lacks} in the lists of {subset}"
             continue
+        source = source_of(urls[name][0])
+        if source is None:
+            left_out[f"{subset}_{name}"] = f"refused: {urls[name][0]!r} is not a video of YouTube"
+            continue
         told = heights.get(name, [""])[0]
         height = int(told) if re.fullmatch("[0-9]{1,5}", told) and int(told) else None
         for index, span in enumerate(times):
@@ -137,7 +142,6 @@ def _clips_of(folder: Path, subset: str, left_out: dict[str, str]) -> Iterator[A
                 left_out[clip] = f"time range {span!r} not understood"
                 continue
             box = _box(crops.get(f"{name}_{index}", [])) if height else None
-            source = source_of(urls[name][0])
             speaker = _speaker(subset, name)
             yield Annotated(clip, speaker, source, *seconds, box, height or USUAL_HEIGHT)
 

@@ -8,19 +8,30 @@ from pydantic import Field
 from fixtalk.container import MediaError
 from fixtalk.media import probe
 from pipelines.cluster import map_parallel
-from pipelines.config import StageConfig
 from pipelines.files import only_one
 from pipelines.sources.actors import Archive, rows_of_archives
-from pipelines.sources.collected import Collected, DownloadError, keep_only
+from pipelines.sources.collected import Collected, DownloadError, ListedConfig, begin, keep_only
 from pipelines.sources.cutting import join
 from pipelines.sources.drive import list_drive_folder
 from pipelines.sources.ledger import FetchError
-from pipelines.sources.takes import ACTOR, VIDEO, Take, facts_of, row_of_actor, row_of_take, take_of
+from pipelines.sources.takes import (
+    ACTOR,
+    IN_VIEW,
+    ODD_NAME,
+    VIDEO,
+    Take,
+    facts_of,
+    held,
+    no_view,
+    row_of_actor,
+    row_of_take,
+    take_of,
+)
 
 View = Literal["front", "left_30", "left_60", "right_30", "right_60", "top", "down"]
 
 
-class MeadConfig(StageConfig):
+class MeadConfig(ListedConfig):
     """Actors with eight emotions, for training and evaluation."""
 
     path: str | None = Field(description="folder of actors' folders or tar archives; null: none")
@@ -38,7 +49,7 @@ def fetch_mead(config: MeadConfig, raw: Path) -> Collected:
     both are copied into one below `raw`, as they are.
 
     Raises:
-        DownloadError: no actor is found.
+        DownloadError: no actor is found, or one twice.
         BlockedError: Drive refuses everything.
         BlockingIOError: another process works on this dataset.
     """
@@ -50,12 +61,7 @@ def fetch_mead(config: MeadConfig, raw: Path) -> Collected:
             f"download.mead.path: {here} lies in {raw}, where this stage deletes what it has not "
             "made; move it elsewhere"
         )
-    local = sorted(here.iterdir()) if here else []
-    folders = {
-        path.stem: path
-        for path in local  # a list or a digest may lie beside an archive
-        if ACTOR.fullmatch(path.stem) and (path.is_dir() or path.suffix == ".tar")
-    }
+    folders = _local(here) if here else {}
     remote = {name: id_ for name, id_ in _remote(config).items() if name not in folders}
     if not folders and not remote:
         raise DownloadError(
@@ -72,13 +78,35 @@ def fetch_mead(config: MeadConfig, raw: Path) -> Collected:
     ]
     fetched = raw.with_name(f".{raw.name}.fetched")
     with only_one(fetched):
+        begin(raw)
         rows = []
         for actor, path in folders.items():
             if path.is_dir():
                 rows += _rows_of_folder(actor, path, raw, config.view)
         rows += rows_of_archives(archives, raw, fetched)
         keep_only(rows, raw)
-    return Collected(sorted(rows, key=lambda row: row["clip"]), raw)
+    counts, unread = held(rows)
+    listed = ", ".join(f"{actor} {count}" for actor, count in counts.items()) or "none"
+    notes = (
+        f"videos of {config.view}: {listed}",
+        *(f"{actor} could not be read, counts as {n} videos" for actor, n in unread.items()),
+    )
+    rows.sort(key=lambda row: row["clip"])
+    return Collected(rows, raw, notes, stands_for=unread)
+
+
+def _local(here: Path) -> dict[str, Path]:
+    """Actor → folder or archive; other files may lie beside them."""
+    found: dict[str, Path] = {}
+    for path in sorted(here.iterdir()):
+        if ACTOR.fullmatch(path.stem) and (path.is_dir() or path.suffix == ".tar"):
+            if path.stem in found:
+                raise DownloadError(
+                    f"download.mead.path: {found[path.stem]} and {path} are of one actor; move "
+                    "one of the two elsewhere"
+                )
+            found[path.stem] = path
+    return found
 
 
 def _remote(config: MeadConfig) -> dict[str, str]:
@@ -94,17 +122,19 @@ def _remote(config: MeadConfig) -> dict[str, str]:
 
 
 def _rows_of_folder(actor: str, folder: Path, raw: Path, view: str) -> list[dict[str, Any]]:
-    videos = sorted((folder / "video" / view).rglob("*.mp4"))
-    takes = [(take_of(actor, VIDEO, path.as_posix()), path) for path in videos]
-    items = [
-        (take, path, folder / f"audio{take.clip.removeprefix(actor)}.m4a", raw)
-        for take, path in takes
-        if take
-    ]
-    if not items:
-        views = sorted(path.name for path in (folder / "video").glob("*"))
-        return [row_of_actor(actor, view, views)]
-    return list(map_parallel(_inspected, items, f"inspect {actor}"))
+    items, odd = [], []
+    for path in sorted((folder / "video" / view).rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        take = take_of(actor, VIDEO, name)
+        if take:
+            sound = folder / f"audio{take.clip.removeprefix(actor)}.m4a"
+            items.append((take, path, sound, raw))
+        elif IN_VIEW.fullmatch(name):
+            odd.append(row_of_actor(actor, ODD_NAME, name))
+    if not items and not odd:
+        views = [path.name for path in (folder / "video").glob("*")]
+        return [row_of_actor(actor, no_view(view, views))]
+    return [*map_parallel(_inspected, items, f"inspect {actor}"), *odd]
 
 
 def _inspected(item: tuple[Take, Path, Path, Path]) -> dict[str, Any]:

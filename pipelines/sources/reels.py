@@ -13,7 +13,7 @@ from fixtalk.container import MediaError
 from pipelines.files import only_one
 from pipelines.manifest import manifest_row, sha256_of
 from pipelines.sources.breaker import Breaker
-from pipelines.sources.collected import is_there, keep_only
+from pipelines.sources.collected import begin, is_there, keep_only
 from pipelines.sources.cutting import AROUND, CRF, Box, cut, picture_size, region_around, square_in
 from pipelines.sources.harvest import Job, harvest
 from pipelines.sources.ledger import FetchError, Ledger, State
@@ -58,10 +58,12 @@ def collect_reels(reels: Sequence[Reel], raw: Path, licence: str) -> list[dict[s
     Raises:
         BlockedError: the server refuses everything.
         BlockingIOError: another process works on this dataset.
+        OSError: a folder cannot be written.
     """
     fetched = raw.with_name(f".{raw.name}.fetched")
     path = raw.with_name(f".{raw.name}.ledger.sqlite")
     with only_one(fetched), closing(Ledger(path)) as ledger:
+        begin(raw)
         jobs = [
             Job(reel.source, partial(_make_clips, reel, raw, _home(fetched, reel), ledger, licence))
             for reel in reels

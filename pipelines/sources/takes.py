@@ -1,7 +1,10 @@
 """Names of MEAD's files ↔ takes of its actors, and their rows."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from pipelines.manifest import manifest_row, sha256_of
@@ -14,6 +17,8 @@ EMOTIONS = (
 ACTOR = re.compile(r"[MW]\d{3}")
 TAKE = rf"(?P<emotion>{'|'.join(EMOTIONS)})/level_(?P<level>[1-3])/(?P<number>[0-9]{{3}})"
 VIDEO = re.compile(rf"(?:^|/)video/(?P<view>\w+)/{TAKE}\.mp4\Z")
+IN_VIEW = re.compile(r"(?s:.*/)?video/(?P<view>\w+)/(?:[^/]+/)*[^/.][^/]*\.(?i:mp4)")
+ODD_NAME = "name not understood: expected angry/level_1/001.mp4 below the view"
 SOUND = re.compile(rf"(?:^|/)audio/{TAKE}\.m4a\Z")
 
 
@@ -53,18 +58,36 @@ def row_of_take(take: Take, video: str) -> dict[str, Any]:
     )
 
 
-def row_of_actor(actor: str, view: str, views: list[str]) -> dict[str, Any]:
-    """Row that stands for an actor without usable takes."""
+def row_of_actor(actor: str, reason: str, file: str | None = None) -> dict[str, Any]:
+    """Row that stands for an actor without takes, or for a file that is no take."""
+    clip = f"{actor}:{file}" if file else actor
     return manifest_row(
-        clip=actor,
-        video=f"{actor}.mp4",
+        clip=clip,
+        video=f"{clip}.mp4",
         person=actor,
-        split=_split(actor[:4]),
+        split=_split(actor),
         source=actor,
         licence=LICENCE,
         status="unusable",
-        reason=f"no view {view}, only {', '.join(views) or 'none'}",
+        reason=reason,
     )
+
+
+def no_view(view: str, views: Iterable[str]) -> str:
+    """Why an actor has no takes."""
+    return f"no view {view}, only {', '.join(sorted(views)) or 'none'}"
+
+
+def held(rows: list[dict[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:
+    """Actor → videos of the view that there were; unread actor → as many as another had, usually.
+
+    An archive that cannot be had or read is one row, in place of hundreds.
+    """
+    counts = Counter(row["person"] for row in rows if row["clip"] != row["person"])
+    usual = round(median(counts.values())) if counts else 1
+    alone = [row for row in rows if row["clip"] == row["person"]]
+    unread = [row["clip"] for row in alone if row["status"] != "unusable"]
+    return dict(sorted(counts.items())), dict.fromkeys(unread, usual)
 
 
 def _split(actor: str) -> str:

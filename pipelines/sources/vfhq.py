@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from pipelines.config import StageConfig
-from pipelines.sources.collected import Collected, DownloadError
+from pipelines.sources.collected import Collected, DownloadError, ListedConfig
 from pipelines.sources.cutting import Box
 from pipelines.sources.reels import Cut, Reel, collect_reels
 
@@ -22,7 +21,7 @@ NAME = re.compile(r"Clip\+(?P<id>[\w-]{11})\+P(?P<person>\d+)\+C\d+\+F(?P<first>
 MOST_BYTES = 2**20  # of a text file of the zip
 
 
-class VfhqConfig(StageConfig):
+class VfhqConfig(ListedConfig):
     """Clips of interviews on YouTube, for training."""
 
     metadata: str | None = Field(description="folder or zip of meta_info's text files; null: none")

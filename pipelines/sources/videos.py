@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.files import write_text
+from pipelines.files import require_writable, write_text
 from pipelines.sources.breaker import Breaker
 from pipelines.sources.collected import DownloadError
 from pipelines.sources.harvest import is_offline
@@ -25,16 +25,18 @@ PLAYERS = ("deno", "node")  # run the program behind which YouTube hides its add
 TIMEOUT = 30.0  # seconds of silence
 LOWEST_SHARE = 0.5  # of the reference height; below, a clip would be mostly invented pixels
 
-# What yt-dlp says, first match counts: state and whether all other videos may be refused too.
+# What yt-dlp says, first match counts: state and whether it may be that of all other videos too.
 MEANINGS: tuple[tuple[str, State, bool], ...] = (
     (r"private video|members-only|join this channel", State.GONE, False),  # "sign in if you …"
     (
-        r"HTTP Error (403|408|429|5\d\d)|temporar|timed out|connection|"  # "503: … Unavailable"
-        r"not a bot|rate.?limit|try again later|captcha",
+        r"HTTP Error (408|429|5\d\d)|temporar|timed out|connection|"  # "503: … Unavailable"
+        r"failed to resolve|unreachable|certificate|"
+        r"not a bot|rate.?limit|try again later|captcha|player response",
         State.BLOCKED,
-        True,
+        False,
     ),
-    (r"sign in|log.?in required|confirm your age|age.restricted", State.BLOCKED, False),
+    (r"HTTP Error (401|403)", State.REFUSED, True),
+    (r"sign in|log.?in required|confirm your age|age.restricted", State.REFUSED, False),
     (r"format is not available|no video formats|unsupported url|drm", State.FORMAT_MISSING, False),
     (
         r"private|unavailable|not available|no longer|removed|terminated|copyright|members|"
@@ -76,6 +78,7 @@ def fetch(url: str, folder: Path, height: int, breaker: Breaker) -> Fetched:
     Raises:
         FetchError: with the state that the source is in now.
         DownloadError: a program that all videos need is missing.
+        OSError: `folder` cannot be written.
     """
     if (folder / RECORD).is_file():
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -84,7 +87,7 @@ def fetch(url: str, folder: Path, height: int, breaker: Breaker) -> Fetched:
     if is_offline():
         raise FetchError(State.TODO, f"{url}: not fetched yet, and FIXTALK_OFFLINE is set")
     _require_player(url)
-    folder.mkdir(parents=True, exist_ok=True)
+    require_writable(folder)
     files = _download(url, folder, height, breaker)
     tool = f"yt-dlp {version('yt-dlp')}"
     names = [Path(one["filepath"]).name for one in files]
@@ -113,7 +116,7 @@ def _download(url: str, folder: Path, height: int, breaker: Breaker) -> list[dic
 
     options = {
         "format": lambda offered: _choose(offered["formats"], height),
-        "outtmpl": {"default": f"{str(folder).replace('%', '%%')}/%(format_id)s.%(ext)s"},
+        "outtmpl": {"default": f"{_literal(folder)}/%(format_id)s.%(ext)s"},
         "cookiefile": _cookies(),
         "progress_hooks": [look_up],
         "logger": _Silence(),
@@ -126,6 +129,7 @@ def _download(url: str, folder: Path, height: int, breaker: Breaker) -> list[dic
         "fragment_retries": 2,
         "extractor_retries": 1,
         "noplaylist": True,
+        "playlist_items": "0",  # none: a source is one video
         "noprogress": True,
         "cachedir": False,
         "fixup": "never",  # needs the ffmpeg program
@@ -141,6 +145,12 @@ def _download(url: str, folder: Path, height: int, breaker: Breaker) -> list[dic
         if "No space left" in str(error):
             raise OSError(errno.ENOSPC, "disk full; make room, the same command goes on") from None
         raise _explained(url, str(error)) from None
+
+
+def _literal(folder: Path) -> str:
+    """The folder in a template of yt-dlp, which replaces %(name)s, $NAME and a ~ at the begin."""
+    # a field that no video has gives what stands after the bar
+    return str(folder.absolute()).replace("%", "%%").replace("$", "%(no_field|$)s")
 
 
 class _Silence:
@@ -179,11 +189,10 @@ def _cookies() -> io.StringIO | None:
 def _explained(url: str, message: str) -> FetchError:
     text = re.sub(r"\x1b\[[0-9;]*m", "", message).removeprefix("ERROR: ").strip()
     text = re.sub(r"^\[[\w:]+\] [\w-]+: ", "", text)  # an id may look like a word
-    for pattern, state, refuses_all in MEANINGS:
+    for pattern, state, is_doubtful in MEANINGS:
         if re.search(pattern, text, re.IGNORECASE):
-            return FetchError(state, f"{url}: {text}", refuses_all=refuses_all)
-    # No connection, or a server that changed what yt-dlp relies on: the next video fares no better.
-    return FetchError(State.BLOCKED, f"{url}: no usable answer: {text}", refuses_all=True)
+            return FetchError(state, f"{url}: {text}", is_doubtful=is_doubtful)
+    return FetchError(State.FAILED, f"{url}: no usable answer: {text}")
 
 
 def _choose(formats: list[dict[str, Any]], height: int) -> Iterator[dict[str, Any]]:
