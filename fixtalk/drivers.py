@@ -90,7 +90,7 @@ class EmotionDriver:
     """An expression named by its label and held: one frame, shown as long as others move."""
 
     emotion: str  # of fixtalk.speech.EMOTIONS
-    level: float = LEVELS[1]  # 1 weak to 3 strong
+    level: float = float(LEVELS[1])  # 1 weak to 3 strong
     relative: bool = False  # moved by the difference from a neutral expression
     components: ClassVar[tuple[str, ...]] = ("expression",)
 

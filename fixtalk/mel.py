@@ -70,17 +70,22 @@ def mel_pieces(
     return mels[:, columns].transpose(1, 0, 2)[:, None]
 
 
+def frames_of(audio: Int[np.ndarray, " samples"]) -> int:
+    """Video frames that a sound lasts; a begun one counts."""
+    return -(-len(audio) // SAMPLES_PER_FRAME)
+
+
 def stream_pieces(
     audio: Int[np.ndarray, " samples"],
 ) -> Iterator[Float[np.ndarray, "1 mels 16"]]:
-    """The pieces of a sound's frames, one after the other; a begun frame counts.
+    """The pieces of all frames of a sound (`frames_of`), one after the other.
 
     The same as `mel_pieces` of the whole, in memory that does not grow with the sound.
 
     Raises:
         ValueError: fewer than two samples.
     """
-    count = -(-len(audio) // SAMPLES_PER_FRAME)
+    count = frames_of(audio)
     for start in range(0, max(1, count), STRETCH):
         frames = range(start, min(start + STRETCH, count))
         low = max(0, first_column(start) - GUARD)

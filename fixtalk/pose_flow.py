@@ -1,7 +1,7 @@
 """Poses so far and the sound → how the head moves on: a conditional normalising flow."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class PoseFlow(nn.Module):
     def draw(
         self,
         start: Float[Tensor, " poses"],
-        sounds: Float[Tensor, "frames n"],
+        sounds: Iterable[Float[Tensor, " n"]],
         generator: torch.Generator,
         calm: float = 1.0,
     ) -> Iterator[Float[Tensor, " poses"]]:
@@ -85,7 +85,7 @@ class PoseFlow(nn.Module):
 
         Args:
             start: the pose before the first frame.
-            sounds: of each frame, from an iterable of any length.
+            sounds: of each frame, any number of them.
             generator: of the noise.
             calm: factor on the noise; 0 gives the likeliest course.
         """

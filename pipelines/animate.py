@@ -16,8 +16,8 @@ from fixtalk.animation import animate_in_batches
 from fixtalk.control import Calming, Jitter, Smoothing
 from fixtalk.drivers import AnyDriver, Driver, EmotionDriver, SpeechDriver
 from fixtalk.face import crop_frame
-from fixtalk.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoReader, read_audio, write_video
-from fixtalk.mel import stream_pieces
+from fixtalk.media import SAMPLE_RATE, VideoReader, read_audio, write_video
+from fixtalk.mel import frames_of, stream_pieces
 from fixtalk.paste import PasteBack
 from fixtalk.picture import read_picture
 from pipelines.preflight import Framing, detector, frame_clip, frame_picture
@@ -71,7 +71,7 @@ def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
         _report(say, f"{clip} ({', '.join(cast[clip])})", framing)
     speech = _speech(config, cast, say) if config.audio else None
     first = next(iter(cast))
-    frames = len(speech) // SAMPLES_PER_FRAME if first == SPEECH else clips[first].frames
+    frames = frames_of(speech) if first == SPEECH else clips[first].frames
     sound = _sound(config, first, speech, frames, say)
     drivers = [_driver(config, m, cast[m], clips.get(m), speech, side) for m in cast]
     watch, calming = Stopwatch(device), Calming(Smoothing() if config.smooth else None)

@@ -49,7 +49,7 @@ class AnimateConfig(StageConfig):
     @property
     def strength(self) -> float:
         """Level of the emotion."""
-        return LEVELS[1] if self.level is None else self.level
+        return float(LEVELS[1] if self.level is None else self.level)
 
 
 def roles(config: AnimateConfig) -> dict[Mover, tuple[str, ...]]:

@@ -19,15 +19,14 @@ from fixtalk.sound import read_sound
 
 
 def read_speech(path: Path) -> Int[np.ndarray, " samples"]:
-    """Int16 mono at 16 kHz, whole frames; that of a video from its first picture to its last.
+    """Int16 mono at 16 kHz; that of a video from its first picture to its last.
 
     Raises:
         MediaError: not readable, without sound, or a video that does not say how long it is.
     """
     info = _video(path)
     if info is None:
-        samples = read_sound(path)
-        return np.pad(samples, (0, -len(samples) % SAMPLES_PER_FRAME))
+        return read_sound(path)
     if not info.has_audio:
         raise MediaError(f"{path}: no sound track in it; give a file with sound", "no sound")
     frames = round(info.duration_seconds * FPS)

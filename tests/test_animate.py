@@ -293,24 +293,43 @@ def test_real_portrait_moves_as_a_real_head(real_clips, tmp_path):
     assert np.corrcoef(*across)[0, 1] > 0.8  # where the eyes are
 
 
+def peak_memory(files, out, model, **paths):
+    """Megabytes that a process takes to make a video."""
+    given = {"source": files / "face.png", "out": out, "model": files / model} | paths
+    code = (
+        "import resource; from pathlib import Path\n"
+        "from pipelines.animate import AnimateConfig, animate\n"
+        f"paths = { ({name: str(path) for name, path in given.items()})!r}\n"
+        "paths = {name: Path(path) for name, path in paths.items()}\n"
+        "animate(AnimateConfig(**paths, paste_back=True, smooth=True, batch=8), str)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.split()[-1])
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(files, tmp_path):
     peaks = []
     for frames in (200, 2000):
         clip = write_clip(tmp_path / f"{frames}.mp4", frames)
-        code = (
-            "import resource; from pathlib import Path\n"
-            "from pipelines.animate import AnimateConfig, animate\n"
-            f"animate(AnimateConfig(source=Path({str(files / 'face.png')!r}),"
-            f"driving=Path({str(clip)!r}), out=Path({str(tmp_path / 'out.mp4')!r}),"
-            f"model=Path({str(files / 'tiny')!r}), paste_back=True, smooth=True, batch=8), str)\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        peaks.append(int(done.stdout.split()[-1]))
+        peaks.append(peak_memory(files, tmp_path / "out.mp4", "tiny", driving=clip))
 
     assert peaks[1] < 1.1 * peaks[0], peaks
+
+
+@pytest.mark.slow
+def test_ten_minutes_of_speech_take_no_more_memory_than_their_samples(files, tmp_path):
+    peaks = []
+    for seconds in (10, 600):
+        noise = 0.1 * np.random.default_rng(0).normal(size=16000 * seconds).clip(-3, 3)
+        sound = write_sound(tmp_path / f"{seconds}.wav", noise, 16000, "pcm_s16le")
+        peaks.append(peak_memory(files, tmp_path / "out.mp4", "hears", audio=sound))
+
+    assert probe(tmp_path / "out.mp4").frames == 15000
+    samples = 16000 * 600 * 2 / 2**20  # megabytes; while they are read they are held twice
+    assert peaks[1] - peaks[0] < 3 * samples, peaks
 
 
 def test_python_has_the_same(files):

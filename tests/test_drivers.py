@@ -70,7 +70,7 @@ B = {
     "pose of another clip": ("pose", lambda names: clip(2, 5, components=names)),
     "natural pose": ("pose", lambda names: speech(1, components=names)),
     "other emotion": ("expression", lambda _: fixtalk.EmotionDriver(emotion="sad")),
-    "stronger": ("expression", lambda _: fixtalk.EmotionDriver(emotion="happy", level=3)),
+    "stronger": ("expression", lambda _: fixtalk.EmotionDriver(emotion="happy", level=3.0)),
     "expression of a clip": ("expression", lambda names: clip(1, components=names)),
     "expression heard": ("expression", lambda names: speech(1, components=names)),
 }
@@ -183,7 +183,7 @@ def test_wrong_labels_and_pieces_are_refused(model):
     with pytest.raises(ValueError, match="'glad': choose one of happy"):
         fixtalk.EmotionDriver(emotion="glad")
     with pytest.raises(ValueError, match="level 4"):
-        fixtalk.EmotionDriver(emotion="happy", level=4)
-    driver = fixtalk.SpeechDriver(pieces=[np.zeros((80, 16), np.float32)])
+        fixtalk.EmotionDriver(emotion="happy", level=4.0)
+    driver = fixtalk.SpeechDriver(pieces=iter([np.zeros((80, 16), np.float32)]))
     with pytest.raises(ValueError, match="stream_pieces"):
         next(fixtalk.animate(model, SOURCE, [driver]))

@@ -58,7 +58,7 @@ def driver(row, component, kind, side):
     if component == "lip":
         pieces = stream_pieces(np.frombuffer(row["audio"], "<i2"))
         return fixtalk.SpeechDriver(pieces=pieces)
-    return fixtalk.EmotionDriver(emotion=row["emotion"], level=row["level"])
+    return fixtalk.EmotionDriver(emotion=row["emotion"], level=float(row["level"]))
 
 
 def frames_of(row, side):
