@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Driver": "fixtalk.animation",
+    "Driver": "fixtalk.drivers",
+    "EmotionDriver": "fixtalk.drivers",
     "FixTalk": "fixtalk.model",
     "ModelConfig": "fixtalk.model",
     "Motion": "fixtalk.decoupling",
     "Smoothing": "fixtalk.control",
     "Source": "fixtalk.model",
+    "SpeechDriver": "fixtalk.drivers",
     "animate": "fixtalk.animation",
     "load_checkpoint": "fixtalk.checkpoint",
     "load_edtalk": "fixtalk.release",

@@ -1,36 +1,24 @@
-"""Source frame and drivers' frames, one after the other → frames of the animated source."""
+"""Source frame and drivers, frame by frame → frames of the animated source."""
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fixtalk.control import OneEuroFilter, Smoothing, mix, to_and_fro
-from fixtalk.media import to_float, to_uint8
+from fixtalk.control import Calming, Smoothing, mix, to_and_fro
+from fixtalk.drivers import AnyDriver, Coefficients, as_input
+from fixtalk.media import to_uint8
 from fixtalk.model import FixTalk, Source
 from fixtalk.shapes import UInt8
-
-COMPONENTS = ("lip", "pose", "expression")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Driver:
-    """Frames of a face, cropped to the model's resolution, and what of their motion is taken."""
-
-    frames: Iterable[UInt8[np.ndarray, "side side 3"]]
-    components: tuple[str, ...] = COMPONENTS
-    # its frame that counts as no motion: the source moves by the difference; None: absolute motion
-    neutral: UInt8[np.ndarray, "side side 3"] | None = None
 
 
 def animate(
     model: FixTalk,
     source: UInt8[np.ndarray, "side side 3"],
-    drivers: Sequence[Driver],
+    drivers: Sequence[AnyDriver],
     *,
     gains: Mapping[str, float] | None = None,
     smoothing: Smoothing | None = None,
@@ -52,24 +40,26 @@ def animate(
 
     Raises:
         ValueError: no driver, a component unknown to the model or driven twice, a negative gain,
-            frames of another resolution than the model's, or the model gave NaN.
+            frames of another resolution than the model's, speech or an emotion for a model
+            without an audio encoder, or the model gave NaN.
     """
-    for frames in animate_in_batches(model, source, drivers, gains, smoothing, batch):
+    calming = Calming(smoothing)
+    for frames in animate_in_batches(model, source, drivers, gains, calming, batch):
         yield from frames
 
 
 def animate_in_batches(
     model: FixTalk,
     source: UInt8[np.ndarray, "side side 3"],
-    drivers: Sequence[Driver],
+    drivers: Sequence[AnyDriver],
     gains: Mapping[str, float] | None,
-    smoothing: Smoothing | None,
+    calming: Calming,
     batch: int,
 ) -> Iterator[UInt8[np.ndarray, "frames side side 3"]]:
-    """The same as `animate`, `batch` frames at a time."""
+    """The same as `animate`, `batch` frames at a time; `calming` tells how much they trembled."""
     person = _encode(model, source)
     gains = _checked(person, drivers, gains or {})
-    first, *others = (_coefficients(model, person, d, gains, smoothing, batch) for d in drivers)
+    first, *others = (_coefficients(model, person, d, gains, calming, batch) for d in drivers)
     swings, count = [to_and_fro(each) for each in others], 0
     while length := len(part := list(islice(first, batch))):
         parts = [part, *(list(islice(swing, length)) for swing in swings)]
@@ -82,7 +72,7 @@ def animate_in_batches(
 
 
 def _checked(
-    person: Source, drivers: Sequence[Driver], gains: Mapping[str, float]
+    person: Source, drivers: Sequence[AnyDriver], gains: Mapping[str, float]
 ) -> Mapping[str, float]:
     """The gains, if these drivers and gains can move this person."""
     known = [name for name, own in person.motion._asdict().items() if own is not None]
@@ -102,32 +92,25 @@ def _checked(
 def _coefficients(
     model: FixTalk,
     person: Source,
-    driver: Driver,
+    driver: AnyDriver,
     gains: Mapping[str, float],
-    smoothing: Smoothing | None,
+    calming: Calming,
     batch: int,
-) -> Iterator[dict[str, Tensor]]:
+) -> Iterator[Coefficients]:
     """One driver's part of the motion, frame by frame, as the person is to move."""
-    own, names = person.motion._asdict(), driver.components
-    neutral = {} if driver.neutral is None else _motion(model, [driver.neutral], "neutral")
-    filters = {name: OneEuroFilter(smoothing) for name in names} if smoothing else {}
-    frames = iter(driver.frames)
-    while part := list(islice(frames, batch)):
-        motion = _motion(model, part, "driver")
-        for name in names:
-            driven = filters[name](motion[name]) if smoothing else motion[name]
-            motion[name] = mix(own[name], driven, gains.get(name, 1.0), neutral.get(name))
-        yield from ({name: motion[name][n] for name in names} for n in range(len(part)))
+    own, neutral = person.motion._asdict(), driver.at_rest(model)
+    for read in driver.moving(model, person, batch):
+        moved = {
+            name: mix(own[name], calming(name, read[name]), gains.get(name, 1.0), neutral.get(name))
+            for name in driver.components
+        }
+        for values in zip(*moved.values(), strict=True):
+            yield dict(zip(moved, values, strict=True))
 
 
 @torch.inference_mode()
 def _encode(model: FixTalk, source: UInt8[np.ndarray, "side side 3"]) -> Source:
-    return model.encode_source(_as_input(model, [source], "source"))
-
-
-@torch.inference_mode()
-def _motion(model: FixTalk, frames: Sequence[np.ndarray], role: str) -> dict[str, Tensor]:
-    return model.motion(_as_input(model, frames, role))._asdict()
+    return model.encode_source(as_input(model, [source], "source"))
 
 
 @torch.inference_mode()
@@ -145,12 +128,3 @@ def _render(
             "train it again"
         )
     return to_uint8(frames).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def _as_input(model: FixTalk, frames: Sequence[np.ndarray], role: str) -> Tensor:
-    side = model.config.resolution
-    for frame in frames:
-        if frame.shape != (side, side, 3):
-            raise ValueError(f"{role} frame of shape {frame.shape}: crop it to {side}x{side} px")
-    device = next(model.parameters()).device
-    return to_float(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).to(device))

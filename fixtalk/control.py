@@ -1,6 +1,7 @@
 """Coefficients of several drivers → the motion to render: gains, relative motion, smoothing."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +13,7 @@ from fixtalk.container import FPS
 from fixtalk.shapes import Float
 
 Item = TypeVar("Item")
+CENTRE, SIDE = 0.452, 0.274  # Gaussian of one frame's deviation, three taps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,66 @@ class OneEuroFilter:
 def _share(cutoff: Tensor | float) -> Tensor | float:
     """Of the new value in the filtered one."""
     return 1 / (1 + FPS / (2 * math.pi * cutoff))
+
+
+def gaussian(values: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Values in a row, each blurred with its two neighbours; the ends count twice.
+
+    A value comes as soon as the next one is there.
+
+    Source: EDTalk, released code, over lip coefficients from speech.
+    """
+    before = now = None
+    for after in values:
+        if now is not None:
+            yield CENTRE * now + SIDE * (before + after)
+        before, now = after if now is None else now, after
+    if now is not None:
+        yield CENTRE * now + SIDE * (before + now)
+
+
+class Jitter:
+    """How much coefficients tremble: the mean norm of their second differences, frame by frame."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+        self._last: Tensor | None = None
+
+    def add(self, values: Float[Tensor, "batch ..."]) -> None:
+        """Count the next frames'."""
+        values = values.detach().flatten(1).double().cpu()
+        row = values if self._last is None else torch.cat([self._last, values])
+        if len(row) > 2:
+            seconds = row.diff(n=2, dim=0).norm(dim=1)
+            self.total, self.count = self.total + float(seconds.sum()), self.count + len(seconds)
+        self._last = row[-2:].clone()
+
+    @property
+    def mean(self) -> float:
+        """0 of fewer than three frames."""
+        return self.total / max(1, self.count)
+
+
+class Calming:
+    """A one-euro filter for each component, and how much the component trembles without and with.
+
+    Args:
+        smoothing: None: nothing is filtered.
+    """
+
+    def __init__(self, smoothing: Smoothing | None) -> None:
+        self.smoothing = smoothing
+        self.before, self.after = defaultdict(Jitter), defaultdict(Jitter)
+        self._filters = defaultdict(lambda: OneEuroFilter(smoothing))
+
+    def __call__(
+        self, component: str, values: Float[Tensor, "batch ..."]
+    ) -> Float[Tensor, "batch ..."]:
+        """The next frames' coefficients of a component, filtered."""
+        calm = self._filters[component](values) if self.smoothing else values
+        self.before[component].add(values)
+        self.after[component].add(calm)
+        return calm
 
 
 def mix(

@@ -1,12 +1,12 @@
 """Int16 speech at 16 kHz → mel spectrogram in [-4, 4] → the 0.2 s around each video frame."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 
 import numpy as np
 
-from fixtalk.container import FPS, SAMPLE_RATE
+from fixtalk.container import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from fixtalk.shapes import Float, Int
 
 MELS = 80
@@ -20,6 +20,8 @@ LIMIT = 4.0  # of the values that networks see
 FRAMES_EARLIER = 2  # a frame's piece begins so many frames before it
 COLUMNS_PER_FRAME = Fraction(SAMPLE_RATE, HOP * FPS)
 BLOCK = 4096  # columns at once: bounds memory only
+STRETCH = 500  # frames whose spectrogram is held at once
+GUARD = 3  # columns at either end of a stretch that see where it was cut
 
 
 def mel_spectrogram(audio: Int[np.ndarray, " samples"]) -> Float[np.ndarray, "mels columns"]:
@@ -54,12 +56,42 @@ def first_column(frame: int) -> int:
 
 
 def mel_pieces(
-    mels: Float[np.ndarray, "mels columns"], frames: Sequence[int]
+    mels: Float[np.ndarray, "mels columns"], frames: Sequence[int], skipped: int = 0
 ) -> Float[np.ndarray, "frames 1 mels 16"]:
-    """What the audio encoder hears at each video frame; outside, the end columns are repeated."""
-    starts = np.array([first_column(frame) for frame in frames], np.int64)
+    """What the audio encoder hears at each video frame; outside, the end columns are repeated.
+
+    Args:
+        mels: of the whole sound, or of a stretch of it.
+        frames: numbers from the start of the sound.
+        skipped: columns before the stretch.
+    """
+    starts = np.array([first_column(frame) for frame in frames], np.int64) - skipped
     columns = (starts[:, None] + np.arange(COLUMNS)).clip(0, mels.shape[1] - 1)
     return mels[:, columns].transpose(1, 0, 2)[:, None]
+
+
+def frames_of(audio: Int[np.ndarray, " samples"]) -> int:
+    """Video frames that a sound lasts; a begun one counts."""
+    return -(-len(audio) // SAMPLES_PER_FRAME)
+
+
+def stream_pieces(
+    audio: Int[np.ndarray, " samples"],
+) -> Iterator[Float[np.ndarray, "1 mels 16"]]:
+    """The pieces of all frames of a sound (`frames_of`), one after the other.
+
+    The same as `mel_pieces` of the whole, in memory that does not grow with the sound.
+
+    Raises:
+        ValueError: fewer than two samples.
+    """
+    count = frames_of(audio)
+    for start in range(0, max(1, count), STRETCH):
+        frames = range(start, min(start + STRETCH, count))
+        low = max(0, first_column(start) - GUARD)
+        high = first_column(start + STRETCH) + COLUMNS + GUARD
+        mels = mel_spectrogram(audio[HOP * low : HOP * high])
+        yield from mel_pieces(mels, frames, low)
 
 
 @cache

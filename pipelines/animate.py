@@ -1,35 +1,28 @@
-"""Source picture, driving clips and sound → mp4 of the source person in their motion."""
+"""Source picture, driving clips and speech → mp4 of the source person in their motion."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
 
 import fixtalk
-from fixtalk.animation import COMPONENTS, Driver, animate_in_batches
-from fixtalk.control import Smoothing
+from fixtalk.animation import animate_in_batches
+from fixtalk.control import Calming, Jitter, Smoothing
+from fixtalk.drivers import AnyDriver, Driver, EmotionDriver, SpeechDriver
 from fixtalk.face import crop_frame
-from fixtalk.media import (
-    SAMPLE_RATE,
-    SAMPLES_PER_FRAME,
-    MediaError,
-    VideoReader,
-    probe,
-    read_audio,
-    write_video,
-)
+from fixtalk.media import SAMPLE_RATE, VideoReader, read_audio, write_video
+from fixtalk.mel import frames_of, stream_pieces
 from fixtalk.paste import PasteBack
 from fixtalk.picture import read_picture
-from fixtalk.sound import read_sound
-from pipelines.config import StageConfig
 from pipelines.preflight import Framing, detector, frame_clip, frame_picture
+from pipelines.roles import EMOTION, SPEECH, AnimateConfig, Mover, roles
+from pipelines.soundtrack import fit, read_speech
 from pipelines.speed import Stopwatch, summarise
 
 # The vocabulary of the press (IPTC) for what a model made; players and platforms look for it.
@@ -38,28 +31,12 @@ MARK = (
     "digitalSourceType=http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 )
 LONGEST_SIDE = 3840  # pixels of a video that players still decode; larger pictures are slow too
+DEAF = (
+    "no audio encoder, so --audio, --pose natural, --expression heard and --emotion move nothing; "
+    "train a model that has one (`make repro`), or give clips: with --driving CLIP --lips driving "
+    "the lips follow the clip and --audio is the sound track"
+)
 Say = Callable[[str], None]
-
-
-class AnimateConfig(StageConfig):
-    """Who is animated by what, and how."""
-
-    model: Path = Field(description="folder of a trained model")
-    source: Path = Field(description="picture, or video whose first frame is taken")
-    driving: Path | None = Field(None, description="clip whose lips, pose, expression are taken")
-    pose: Path | Literal["still"] | None = Field(None, description="clip; None: driving's")
-    expression: Path | Literal["still"] | None = Field(None, description="clip; None: driving's")
-    audio: Path | None = Field(None, description="sound track; None: the driving clip's")
-    out: Path = Field(description="mp4 to write")
-    lip_gain: float = Field(1.0, ge=0, description="times the lips' motion; 0: the source's own")
-    pose_gain: float = Field(1.0, ge=0, description="the same of the head")
-    expression_gain: float = Field(1.0, ge=0, description="the same of the expression")
-    relative: bool = Field(False, description="motion since the driver's first frontal frame")
-    smooth: bool = Field(False, description="calm the coefficients by a one-euro filter")
-    paste_back: bool = Field(False, description="the whole source picture, not the face's square")
-    face: int = Field(1, ge=1, description="of the source's faces, 1 is the largest")
-    mark: bool = Field(True, description="say in the file that it is AI-generated")
-    batch: int = Field(8, ge=1, description="frames the model sees at once")
 
 
 def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
@@ -70,30 +47,36 @@ def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
         say: takes what was found in the files, warnings and the speed, line by line.
 
     Returns:
-        Frames a second and latency as in speed.json; here latency includes decoding.
+        Frames a second and latency as in speed.json; here latency includes decoding. "jitter" and
+        "jitter_smoothed": of each component's coefficients, without and with `smooth`.
 
     Raises:
         FileNotFoundError: no model; tells how to make one.
-        ValueError: files that cannot be used, or nothing that moves.
+        ValueError: files or options that cannot be used, nothing that moves, or speech for a
+            model that has no audio encoder.
     """
-    _check(config)
+    cast = roles(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = fixtalk.load_checkpoint(config.model).to(device)
+    if model.speech is None and not cast.keys().isdisjoint((SPEECH, EMOTION)):
+        raise ValueError(f"{config.model}: {DEAF}")
     side, faces = model.config.resolution, detector()
     picture = read_picture(config.source)
     if config.paste_back:
         picture = _within_limits(picture, config.source, say)
     person = frame_picture(picture, str(config.source), faces, side, config.face)
     _report(say, config.source, person)
-    roles = _roles(config)
-    clips = {clip: frame_clip(clip, faces, side) for clip in roles}
+    clips = {m: frame_clip(m, faces, side) for m in cast if m not in (SPEECH, EMOTION)}
     for clip, framing in clips.items():
-        _report(say, f"{clip} ({', '.join(roles[clip])})", framing)
-    first = next(iter(clips))
-    frames = clips[first].frames
-    sound = _sound(config, first, frames, say)
-    batches = _batches(config, model, crop_frame(picture, person.box, side), clips, roles)
-    watch = Stopwatch(device)
+        _report(say, f"{clip} ({', '.join(cast[clip])})", framing)
+    speech = _speech(config, cast, say) if config.audio else None
+    first = next(iter(cast))
+    frames = frames_of(speech) if first == SPEECH else clips[first].frames
+    sound = _sound(config, first, speech, frames, say)
+    drivers = [_driver(config, m, cast[m], clips.get(m), speech, side) for m in cast]
+    watch, calming = Stopwatch(device), Calming(Smoothing() if config.smooth else None)
+    source = crop_frame(picture, person.box, side)
+    batches = animate_in_batches(model, source, drivers, config.gains, calming, config.batch)
     pictures: Iterable[np.ndarray] = _timed(batches, watch)
     if config.paste_back:
         pictures = map(PasteBack(picture, person.box), pictures)
@@ -102,44 +85,8 @@ def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
         write_video(config.out, shown, audio=sound, comment=comment)
     speed = summarise([watch.stop(frames)], config.batch)
     say(_told(config.out, speed))
-    return speed
-
-
-def _check(config: AnimateConfig) -> None:
-    """Refuse what can be seen to be wrong before a model is loaded."""
-    inputs = [config.source, config.driving, config.pose, config.expression, config.audio]
-    if config.out.suffix.lower() != ".mp4":
-        raise ValueError(f"{config.out}: the video is an mp4, give it a name that ends in .mp4")
-    if config.out.is_dir():
-        raise ValueError(f"{config.out}: is a folder; name a file")
-    if config.out.resolve() in {Path(path).resolve() for path in inputs if path}:
-        raise ValueError(f"{config.out}: would replace one of the inputs; choose another name")
-    if config.audio and not config.driving:
-        raise ValueError(
-            f"{config.audio}: this model has no audio encoder, sound alone moves nothing; add "
-            "--driving, a clip whose lips say the same"
-        )
-    driven = [name for names in _roles(config).values() for name in names]
-    if not driven:
-        raise ValueError("nothing moves: give --driving, or a clip as --pose or --expression")
-    for name in COMPONENTS:
-        if name not in driven and _gains(config)[name] != 1:
-            raise ValueError(f"--{name}-gain {_gains(config)[name]}: no clip moves the {name}")
-
-
-def _roles(config: AnimateConfig) -> dict[Path, tuple[str, ...]]:
-    """Clips, the one that sets the length first, and what is taken of each."""
-    given = {"lip": None, "pose": config.pose, "expression": config.expression}
-    roles: dict[Path, tuple[str, ...]] = {}
-    for name in COMPONENTS:
-        clip = given[name] or config.driving
-        if clip and clip != "still":
-            roles[clip] = (*roles.get(clip, ()), name)
-    return roles
-
-
-def _gains(config: AnimateConfig) -> dict[str, float]:
-    return {name: getattr(config, f"{name}_gain") for name in COMPONENTS}
+    say(_jitter_told(calming))
+    return speed | {"jitter": _means(calming.before), "jitter_smoothed": _means(calming.after)}
 
 
 def _within_limits(picture: np.ndarray, source: Path, say: Say) -> np.ndarray:
@@ -159,21 +106,34 @@ def _report(say: Say, name: object, framing: Framing) -> None:
         say(f"warning: {warning}")
 
 
-def _batches(
-    config: AnimateConfig,
-    model: fixtalk.FixTalk,
-    source: np.ndarray,
-    clips: dict[Path, Framing],
-    roles: dict[Path, tuple[str, ...]],
-) -> Iterator[np.ndarray]:
-    """Generated frames, as the clips are decoded."""
-    side, relative = model.config.resolution, config.relative
-    drivers = [_driver(clip, clips[clip], roles[clip], side, relative) for clip in clips]
-    smoothing = Smoothing() if config.smooth else None
-    return animate_in_batches(model, source, drivers, _gains(config), smoothing, config.batch)
+def _speech(config: AnimateConfig, cast: dict[Mover, tuple[str, ...]], say: Say) -> np.ndarray:
+    """Samples of the speech, with what is to be known of it."""
+    speech = read_speech(config.audio)
+    use = ", ".join(cast.get(SPEECH, ("sound track only",)))
+    say(f"{config.audio} ({use}): {len(speech) / SAMPLE_RATE:.2f} s of sound")
+    if not speech.any():
+        say(f"warning: {config.audio}: silent")
+    return speech
 
 
 def _driver(
+    config: AnimateConfig, mover: Mover, components: tuple[str, ...], clip: Framing | None,
+    speech: np.ndarray | None, side: int,
+) -> AnyDriver:  # fmt: skip
+    """What a mover does, as it is decoded."""
+    if mover == SPEECH:
+        return SpeechDriver(
+            pieces=stream_pieces(speech), components=components, seed=config.seed,
+            relative=config.relative,
+        )  # fmt: skip
+    if mover == EMOTION:
+        return EmotionDriver(
+            emotion=config.emotion, level=config.strength, relative=config.relative
+        )
+    return _clip_driver(mover, clip, components, side, config.relative)
+
+
+def _clip_driver(
     clip: Path, framing: Framing, components: tuple[str, ...], side: int, relative: bool
 ) -> Driver:
     """The clip's frames, cropped as they are decoded."""
@@ -186,37 +146,14 @@ def _driver(
     return Driver(frames=cropped(), components=components, neutral=neutral)
 
 
-def _sound(config: AnimateConfig, first: Path, frames: int, say: Say) -> np.ndarray | None:
-    """Samples for all frames, in time with the driver; None without any."""
-    wanted = frames * SAMPLES_PER_FRAME
-    if config.audio is None:
-        samples = read_audio(first, frames)
-        return samples if samples.any() else None
-    say(f"{config.audio}: sound track only, as this model has no audio encoder: the lips follow "
-        f"{config.driving}")  # fmt: skip
-    if _has_pictures(config.audio):
-        samples = read_audio(config.audio, frames)
-        length = round(probe(config.audio).duration_seconds * SAMPLE_RATE)
-    else:
-        samples = read_sound(config.audio)
-        length = len(samples)
-    if not samples.any():
-        say(f"warning: {config.audio}: silent")
-    if abs(length - wanted) > SAMPLES_PER_FRAME:
-        what = "the rest is left out" if length > wanted else "silence follows"
-        say(f"warning: {config.audio}: {length / SAMPLE_RATE:.2f} s for "
-            f"{wanted / SAMPLE_RATE:.2f} s of video: {what}")  # fmt: skip
-    return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
-
-
-def _has_pictures(path: Path) -> bool:
-    try:
-        probe(path)
-    except MediaError as error:
-        if error.reason == "not found":
-            raise
-        return False
-    return True
+def _sound(
+    config: AnimateConfig, first: Mover, speech: np.ndarray | None, frames: int, say: Say
+) -> np.ndarray | None:
+    """Samples for all frames, in time with the first mover; None without any."""
+    if speech is not None:
+        return fit(speech, frames, config.audio, say)
+    samples = read_audio(first, frames)
+    return samples if samples.any() else None
 
 
 def _timed(batches: Iterator[np.ndarray], watch: Stopwatch) -> Iterator[np.ndarray]:
@@ -260,3 +197,16 @@ def _told(out: Path, speed: dict[str, Any]) -> str:
         f"picture p50 {speed['latency_ms_p50']} ms, p99 {speed['latency_ms_p99']} ms in batches of "
         f"{speed['batch']}; {speed['memory_mb']} MB; {speed['device']}"
     )
+
+
+def _jitter_told(calming: Calming) -> str:
+    """Before → after where a filter was at work."""
+    parts = []
+    for name, jitter in calming.before.items():
+        after = f" → {calming.after[name].mean:.3g}" if calming.smoothing else ""
+        parts.append(f"{name} {jitter.mean:.3g}{after}")
+    return f"jitter (mean second difference of the coefficients): {', '.join(parts)}"
+
+
+def _means(jitters: Mapping[str, Jitter]) -> dict[str, float]:
+    return {name: jitter.mean for name, jitter in jitters.items()}

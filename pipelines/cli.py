@@ -1,7 +1,7 @@
 """`fixtalk` command line → animated pictures, scores, leaderboard on screen, health, weights."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,9 +37,15 @@ def animate(
     source: Annotated[Path, typer.Option(help="picture of a person, or video: its first frame")],
     out: Annotated[Path, typer.Option(help="mp4 to write")],
     driving: Annotated[Path | None, typer.Option(help="clip that moves the person")] = None,
-    pose: Annotated[str | None, typer.Option(help="clip that moves the head, or still")] = None,
-    expression: Annotated[str | None, typer.Option(help="clip of the expression, or still")] = None,
-    audio: Annotated[Path | None, typer.Option(help="sound track, file or video")] = None,
+    audio: Annotated[Path | None, typer.Option(help="speech, file or video: moves lips")] = None,
+    lips: Annotated[
+        Literal["audio", "driving"], typer.Option(help="of which, given both")
+    ] = "audio",
+    pose: Annotated[str | None, typer.Option(help="clip of a head, still or natural")] = None,
+    expression: Annotated[str | None, typer.Option(help="clip of one, still or heard")] = None,
+    emotion: Annotated[str | None, typer.Option(help="expression by name: happy, sad …")] = None,
+    level: Annotated[float | None, typer.Option(help="of the emotion, 1 to 3; else 2")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="another one, another natural pose")] = 0,
     lip_gain: Annotated[float, typer.Option(min=0, help="0: as the source, 2: doubled")] = 1,
     pose_gain: Annotated[float, typer.Option(min=0, help="the same of the head")] = 1,
     expression_gain: Annotated[float, typer.Option(min=0, help="the same of the expression")] = 1,
@@ -51,12 +57,12 @@ def animate(
     batch: Annotated[int, typer.Option(min=1, help="frames at once; 1: least delay")] = 8,
     model: Annotated[Path, typer.Option(help="folder of a trained model")] = Path("models/fixtalk"),
 ) -> None:
-    """Move a person in a picture as others move: lips, head and expression from any clips."""
+    """Move a person in a picture: lips, head and expression by clips, by speech, by name."""
     settings = dict(locals())
     from pipelines import animate as animation
 
-    for role in ("pose", "expression"):
-        if settings[role] not in (None, "still"):
+    for role, words in {"pose": ("still", "natural"), "expression": ("still", "heard")}.items():
+        if settings[role] not in (None, *words):
             settings[role] = Path(settings[role])
     try:
         animation.animate(animation.AnimateConfig(**settings), typer.echo)

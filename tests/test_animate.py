@@ -18,6 +18,7 @@ from pipelines.animate import MARK, AnimateConfig, animate
 from pipelines.cli import app
 from pipelines.preflight import detector
 from tests.conftest import ROOT, TINY
+from tests.speakers import speaking
 from tests.talkers import NTSC, clicks, portrait, swaying, write_clip, write_sound
 
 TRAINED = ROOT / "baselines" / "model" / "checkpoint"
@@ -38,6 +39,7 @@ def files(tmp_path_factory):
     Image.fromarray(portrait(24)).save(folder / "tiny.png")
     (folder / "text.mp4").write_text("no video")
     save_checkpoint(FixTalk(TINY), folder / "tiny", {})
+    save_checkpoint(speaking(), folder / "hears", {})
     return folder
 
 
@@ -124,24 +126,81 @@ def test_clicks_stay_where_they_are(files, tmp_path, seconds, fps, kind):
         signal = clicks(times, seconds, int(rate))
         sound = write_sound(tmp_path / f"sound.{suffix}", signal, int(rate), codec)
 
-    _, said = made(files, tmp_path / "out.mp4", driving=driving, audio=sound, batch=64,
-                   model=files / "tiny")  # fmt: skip
+    _, said = made(files, tmp_path / "out.mp4", driving=driving, audio=sound, lips="driving",
+                   batch=64, model=files / "tiny")  # fmt: skip
 
-    heard = np.abs(read_audio(tmp_path / "out.mp4", seconds * 25).astype(float))
-    loud = np.flatnonzero(heard > 0.3 * heard.max()) / 16000
-    onsets = loud[np.diff(loud, prepend=-1) > 0.2]
+    onsets = onsets_in(tmp_path / "out.mp4", seconds)
     assert probe(tmp_path / "out.mp4").frames == seconds * 25
     assert len(onsets) == len(times)
     assert np.abs(onsets - times).max() < 1 / 25
-    assert any("no audio encoder: the lips follow" in line for line in said)
+    assert any("sound track only" in line for line in said)
+
+
+SPEECH = [
+    (20, "wav 8000"), (5, "wav 44100"), (5, "mp3 44100"), (5, "m4a 48000"), (5, "video"),
+    pytest.param(300, "m4a 44100", marks=pytest.mark.slow),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seconds", "kind"), SPEECH)
+def test_speech_says_the_length_and_is_heard_in_time(files, tmp_path, seconds, kind):
+    times = np.arange(0.5, seconds - 0.5, 1.37)
+    if kind == "video":
+        sound = write_clip(tmp_path / "sound.mp4", seconds * 30, Fraction(30),
+                           sound=clicks(times, seconds))  # fmt: skip
+    else:
+        suffix, rate = kind.split()
+        codec = {"wav": "pcm_s16le", "m4a": "aac", "mp3": "libmp3lame"}[suffix]
+        signal = clicks(times, seconds, int(rate))
+        sound = write_sound(tmp_path / f"sound.{suffix}", signal, int(rate), codec)
+
+    speed, said = made(files, tmp_path / "out.mp4", driving=None, audio=sound, pose="natural",
+                       emotion="happy", batch=64, model=files / "hears")  # fmt: skip
+
+    onsets = onsets_in(tmp_path / "out.mp4", seconds)
+    assert abs(probe(tmp_path / "out.mp4").frames - seconds * 25) <= 4  # padding of the codec
+    assert len(onsets) == len(times)
+    assert np.abs(onsets - times).max() < 1 / 25
+    assert any("(lip, pose)" in line for line in said)
+    assert speed["jitter"]["lip"] > 0
+
+
+def onsets_in(path, seconds):
+    """Seconds at which something is heard after silence."""
+    heard = np.abs(read_audio(path, seconds * 25).astype(float))
+    loud = np.flatnonzero(heard > 0.3 * heard.max()) / 16000
+    return loud[np.diff(loud, prepend=-1) > 0.2]
+
+
+def test_speech_may_be_short_silent_or_longer_than_the_clips(files, tmp_path):
+    short = write_sound(tmp_path / "short.wav", 0.5 * np.ones(3200), 16000, "pcm_s16le")
+    silent = write_sound(tmp_path / "silent.wav", np.zeros(32000), 16000, "pcm_s16le")
+    hears = {"model": files / "hears", "batch": 64}
+
+    made(files, tmp_path / "a.mp4", driving=None, audio=short, **hears)
+    _, said = made(files, tmp_path / "b.mp4", audio=silent, pose=files / "other.mp4", **hears)
+
+    assert [probe(tmp_path / name).frames for name in ("a.mp4", "b.mp4")] == [5, 50]
+    assert any("silent.wav: silent" in line for line in said)
+    assert any("other.mp4 (pose)" in line for line in said)
+    assert any("clip.mp4 (expression)" in line for line in said)
+
+
+def test_smoothing_tells_what_it_calmed(files, tmp_path):
+    speed, said = made(files, tmp_path / "a.mp4", smooth=True)
+    plain, _ = made(files, tmp_path / "b.mp4")
+
+    assert plain["jitter"] == plain["jitter_smoothed"]
+    assert all(speed["jitter_smoothed"][name] < speed["jitter"][name] for name in speed["jitter"])
+    assert any("jitter" in line and "→" in line for line in said)
 
 
 def test_sound_of_another_length_is_cut_or_filled_and_said(files, tmp_path):
     short = write_sound(tmp_path / "short.wav", np.full(8000, 0.5), 16000, "pcm_s16le")
     long = write_sound(tmp_path / "long.wav", np.zeros(80000), 16000, "pcm_s16le")
 
-    _, first = made(files, tmp_path / "a.mp4", audio=short)
-    _, second = made(files, tmp_path / "b.mp4", audio=long)
+    _, first = made(files, tmp_path / "a.mp4", audio=short, lips="driving")
+    _, second = made(files, tmp_path / "b.mp4", audio=long, lips="driving")
 
     assert any("0.50 s for 1.00 s of video: silence follows" in line for line in first)
     assert any("5.00 s for 1.00 s of video: the rest is left out" in line for line in second)
@@ -158,11 +217,22 @@ BAD = {
     "driver without face": ({"driving": "blank.mp4"}, "no face in the first 4 s"),
     "no video": ({"driving": "text.mp4"}, "not a readable video"),
     "missing pose": ({"pose": "gone.mp4"}, "gone.mp4: not found"),
-    "missing sound": ({"audio": "gone.wav"}, "gone.wav: not found"),
-    "text as sound": ({"audio": "text.mp4"}, "not a readable video or sound"),
+    "missing sound": ({"audio": "gone.wav", "lips": "driving"}, "gone.wav: not found"),
+    "text as sound": ({"audio": "text.mp4", "lips": "driving"}, "not a readable video or sound"),
+    "silent film": ({"audio": "other.mp4", "model": "hears"}, "no sound track in it"),
+    "clip that speaks to the deaf": ({"audio": "clip.mp4"}, "--lips driving the lips follow"),
+    "deaf to emotions": ({"emotion": "happy"}, "no audio encoder"),
+    "unknown emotion": ({"emotion": "glad"}, "choose one of happy"),
+    "level": ({"emotion": "happy", "level": "4"}, "choose from 1 to 3"),
+    "level of nothing": ({"level": "2"}, "of no emotion"),
+    "two expressions": ({"emotion": "happy", "expression": "still"}, "choose one"),
+    "emotion alone": ({"driving": None, "emotion": "happy"}, "does not say how long"),
+    "natural without speech": ({"pose": "natural"}, "made from speech, add --audio"),
+    "heard without speech": ({"expression": "heard"}, "made from speech, add --audio"),
+    "lips of no clip": ({"driving": None, "audio": "clip.mp4", "lips": "driving"}, "add --driving"),
     "sound alone": ({"driving": None, "audio": "clip.mp4"}, "no audio encoder"),
     "nothing": ({"driving": None}, "nothing moves"),
-    "gain of nothing": ({"pose": "still", "pose-gain": "2"}, "no clip moves the pose"),
+    "gain of nothing": ({"pose": "still", "pose-gain": "2"}, "nothing moves the pose"),
     "not an mp4": ({"out": "out.gif"}, "ends in .mp4"),
     "folder": ({"out": "folder.mp4"}, "is a folder"),
     "input as output": ({"out": "clip.mp4"}, "would replace one of the inputs"),
@@ -175,8 +245,11 @@ def test_bad_input_gives_a_reason_and_no_file(files, tmp_path, change, message):
     options = {"source": "face.png", "driving": "clip.mp4", "out": str(tmp_path / "out.mp4"),
                "model": str(TRAINED)} | change  # fmt: skip
     paths = ("source", "driving", "pose", "audio", "out", "model")
-    command = [f"--{k}={files / v if k in paths and v != 'still' else v}"
-               for k, v in options.items() if v is not None]  # fmt: skip
+    command = [
+        f"--{k}={files / v if k in paths and v not in ('still', 'natural') else v}"
+        for k, v in options.items()
+        if v is not None
+    ]
 
     result = CliRunner().invoke(app, ["animate", *command])
 
@@ -220,24 +293,43 @@ def test_real_portrait_moves_as_a_real_head(real_clips, tmp_path):
     assert np.corrcoef(*across)[0, 1] > 0.8  # where the eyes are
 
 
+def peak_memory(files, out, model, **paths):
+    """Megabytes that a process takes to make a video."""
+    given = {"source": files / "face.png", "out": out, "model": files / model} | paths
+    code = (
+        "import resource; from pathlib import Path\n"
+        "from pipelines.animate import AnimateConfig, animate\n"
+        f"paths = { ({name: str(path) for name, path in given.items()})!r}\n"
+        "paths = {name: Path(path) for name, path in paths.items()}\n"
+        "animate(AnimateConfig(**paths, paste_back=True, smooth=True, batch=8), str)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.split()[-1])
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(files, tmp_path):
     peaks = []
     for frames in (200, 2000):
         clip = write_clip(tmp_path / f"{frames}.mp4", frames)
-        code = (
-            "import resource; from pathlib import Path\n"
-            "from pipelines.animate import AnimateConfig, animate\n"
-            f"animate(AnimateConfig(source=Path({str(files / 'face.png')!r}),"
-            f"driving=Path({str(clip)!r}), out=Path({str(tmp_path / 'out.mp4')!r}),"
-            f"model=Path({str(files / 'tiny')!r}), paste_back=True, smooth=True, batch=8), str)\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        peaks.append(int(done.stdout.split()[-1]))
+        peaks.append(peak_memory(files, tmp_path / "out.mp4", "tiny", driving=clip))
 
     assert peaks[1] < 1.1 * peaks[0], peaks
+
+
+@pytest.mark.slow
+def test_ten_minutes_of_speech_take_no_more_memory_than_their_samples(files, tmp_path):
+    peaks = []
+    for seconds in (10, 600):
+        noise = 0.1 * np.random.default_rng(0).normal(size=16000 * seconds).clip(-3, 3)
+        sound = write_sound(tmp_path / f"{seconds}.wav", noise, 16000, "pcm_s16le")
+        peaks.append(peak_memory(files, tmp_path / "out.mp4", "hears", audio=sound))
+
+    assert probe(tmp_path / "out.mp4").frames == 15000
+    samples = 16000 * 600 * 2 / 2**20  # megabytes; while they are read they are held twice
+    assert peaks[1] - peaks[0] < 3 * samples, peaks
 
 
 def test_python_has_the_same(files):

@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 import torch
 
-from fixtalk.control import OneEuroFilter, Smoothing, mix, to_and_fro
+from fixtalk.control import Calming, Jitter, OneEuroFilter, Smoothing, gaussian, mix, to_and_fro
 
 OWN = torch.tensor([[1.0, -2.0]])
 DRIVEN = torch.tensor([[3.0, 0.1], [0.0, -4.0]])
@@ -77,3 +77,52 @@ def test_impossible_smoothing_is_refused(wrong):
 )
 def test_short_driver_goes_to_and_fro(items, shown):
     assert "".join(islice(to_and_fro(items), 12)) == shown
+
+
+def test_gaussian_is_edtalks_and_waits_for_one_value_only():
+    asked = []
+
+    def values():
+        for number in range(5):
+            asked.append(number)
+            yield torch.tensor(float(number == 2))
+
+    stream = gaussian(values())
+    first = next(stream)
+
+    assert asked == [0, 1]
+    blurred = [first, *stream]
+    assert torch.tensor(blurred) == pytest.approx(torch.tensor([0, 0.274, 0.452, 0.274, 0]))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_gaussian_keeps_what_stands_still(count):
+    blurred = list(gaussian([torch.tensor(3.0)] * count))
+
+    assert blurred == pytest.approx([3.0] * count)
+
+
+@pytest.mark.parametrize("pieces", [[4, 1], [1] * 5])
+def test_jitter_is_the_mean_norm_of_second_differences(pieces):
+    values = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    jitter = Jitter()
+
+    for piece in values.split(pieces):
+        jitter.add(piece)
+
+    assert jitter.mean == pytest.approx((10 + 5 + 0) / 3)
+
+
+def test_calming_tells_of_each_component_before_and_after():
+    torch.manual_seed(0)
+    noise = {"lip": torch.randn(50, 3), "pose": torch.zeros(50, 2)}
+    calming, idle = Calming(Smoothing()), Calming(None)
+
+    for name, values in noise.items():
+        filtered = calming(name, values)
+        assert torch.equal(idle(name, values), values)
+
+    assert torch.equal(filtered, noise["pose"])
+    assert calming.after["lip"].mean < 0.8 * calming.before["lip"].mean
+    assert idle.after["lip"].mean == idle.before["lip"].mean == calming.before["lip"].mean
+    assert calming.before["pose"].mean == 0

@@ -1,6 +1,7 @@
 """Mel front end: against scipy and formulas written down anew, and windows counted by hand."""
 
 import math
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -14,6 +15,7 @@ from fixtalk.mel import (
     first_column,
     mel_pieces,
     mel_spectrogram,
+    stream_pieces,
 )
 
 
@@ -134,3 +136,28 @@ def test_short_sounds_have_a_spectrogram(samples):
 def test_no_sound_is_refused(samples):
     with pytest.raises(ValueError, match="at least 2"):
         mel_spectrogram(np.zeros(samples, np.int16))
+
+
+@pytest.mark.parametrize("samples", [2, 641, 3200, 640 * 1203 + 100])
+def test_streamed_pieces_are_those_of_the_whole(samples):
+    audio = np.resize(speech_like(), samples)
+
+    streamed = np.stack(list(stream_pieces(audio)))
+
+    whole = mel_pieces(mel_spectrogram(audio), range(math.ceil(samples / 640)))
+    assert streamed.shape == whole.shape
+    assert np.abs(streamed - whole).max() < 1e-4
+
+
+def test_stream_holds_no_whole_spectrogram():
+    audio = np.zeros(16000 * 600, np.int16)  # its spectrogram takes 15 MB, its samples 19 MB
+    stream = stream_pieces(audio)
+    next(stream)  # tables are made
+    tracemalloc.start()
+
+    count = sum(1 for _ in stream)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 15000 - 1
+    assert peak < 64 * 2**20

@@ -1,0 +1,189 @@
+"""Motion from speech and from labels: swapped one by one, streamed, in time to the frame."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+import fixtalk
+from fixtalk.mel import stream_pieces
+from fixtalk.model import FixTalk
+from fixtalk.sound import read_sound
+from tests.conftest import TINY
+from tests.discs import disc
+from tests.speakers import loudness_as_lips, speaking
+from tests.talkers import clicks
+
+SOURCE = disc(0, 0, 64)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return speaking()
+
+
+def speech(seed=0, seconds=0.4, **options):
+    noise = np.random.default_rng(seed).normal(size=round(16000 * seconds))
+    pieces = stream_pieces((3000 * noise).astype(np.int16))
+    return fixtalk.SpeechDriver(pieces=pieces, **options)
+
+
+def clip(person, start=0, frames=10, **options):
+    pictures = [disc(person, start + n, 64) for n in range(frames)]
+    return fixtalk.Driver(frames=pictures, **options)
+
+
+@pytest.fixture
+def rendered(model, monkeypatch):
+    """Coefficients that the model is asked to render, by component."""
+    asked, render = [], FixTalk.animate
+
+    def noted(self, source, motion):
+        asked.append(motion)
+        return render(self, source, motion)
+
+    monkeypatch.setattr(FixTalk, "animate", noted)
+
+    def made(*drivers, **options):
+        asked.clear()
+        frames = list(fixtalk.animate(model, SOURCE, drivers, **options))
+        parts = zip(*asked, strict=True)
+        names = ("lip", "pose", "expression")
+        return {n: torch.cat(p) for n, p in zip(names, parts, strict=True)}, np.stack(frames)
+
+    return made
+
+
+def drivers(lip, pose, expression):
+    return [lip(("lip",)), pose(("pose",)), expression(("expression",))]
+
+
+A = {
+    "lip": lambda names: speech(1, components=names),
+    "pose": lambda names: clip(1, components=names),
+    "expression": lambda _: fixtalk.EmotionDriver(emotion="happy"),
+}
+B = {
+    "other speech": ("lip", lambda names: speech(2, components=names)),
+    "lips of a clip": ("lip", lambda names: clip(2, 5, components=names)),
+    "pose of another clip": ("pose", lambda names: clip(2, 5, components=names)),
+    "natural pose": ("pose", lambda names: speech(1, components=names)),
+    "other emotion": ("expression", lambda _: fixtalk.EmotionDriver(emotion="sad")),
+    "stronger": ("expression", lambda _: fixtalk.EmotionDriver(emotion="happy", level=3.0)),
+    "expression of a clip": ("expression", lambda names: clip(1, components=names)),
+    "expression heard": ("expression", lambda names: speech(1, components=names)),
+}
+
+
+@pytest.mark.parametrize(("component", "other"), B.values(), ids=B)
+def test_swapping_one_input_changes_its_component_only(rendered, component, other):
+    before, shown = rendered(*drivers(**A))
+
+    after, shown_after = rendered(*drivers(**A | {component: other}))
+
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {component}
+    assert not np.array_equal(shown, shown_after)
+
+
+def test_one_speech_moves_all_and_says_the_length(rendered):
+    moved, shown = rendered(speech(components=("lip", "pose", "expression"), seconds=0.41))
+
+    assert len(shown) == 11
+    assert all(values.std(0).max() > 0 for values in moved.values())
+
+
+def test_batches_do_not_show(rendered):
+    every = ("lip", "pose", "expression")
+    once, _ = rendered(speech(components=every), batch=10)
+
+    pieces, _ = rendered(speech(components=every), batch=3)
+
+    for name in every:
+        assert torch.allclose(once[name], pieces[name], atol=1e-5)
+
+
+def test_seed_draws_another_head(rendered):
+    poses = [rendered(speech(components=("pose",), seed=s))[0]["pose"] for s in (0, 0, 1)]
+
+    assert torch.equal(poses[0], poses[1])
+    assert not torch.equal(poses[0], poses[2])
+
+
+def test_relative_speech_leaves_a_silent_mouth_and_a_neutral_face_as_they_are(rendered):
+    pieces = stream_pieces(np.zeros(6400, np.int16))
+    silent = fixtalk.SpeechDriver(pieces=pieces, components=("lip",), relative=True)
+    neutral = fixtalk.EmotionDriver(emotion="neutral", relative=True)
+    own, _ = rendered(clip(1, components=("pose",)))
+
+    moved, _ = rendered(silent, neutral)
+
+    assert torch.allclose(moved["lip"], own["lip"][:1], atol=1e-5)
+    assert torch.allclose(moved["expression"], own["expression"][:1], atol=1e-5)
+
+
+def test_speech_streams_without_gradients(model):
+    asked = []
+
+    def pieces():
+        for number in range(1000):
+            asked.append(number)
+            yield np.full((1, 80, 16), number % 7 - 3, np.float32)
+
+    driver = fixtalk.SpeechDriver(pieces=pieces(), components=("lip", "pose"))
+    assert len(list(islice(fixtalk.animate(model, SOURCE, [driver]), 3))) == 3
+
+    assert len(asked) == 4  # lips look one frame ahead
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_clicks_open_the_lips_in_their_own_frame():
+    seconds, times = 300, [0.0, 1.0, 150.0, 299.0]
+    sound = (20000 * clicks(times, seconds, 16000)).astype(np.int16)
+    model = loudness_as_lips()
+    driver = fixtalk.SpeechDriver(pieces=stream_pieces(sound))
+    with torch.inference_mode():
+        person = model.encode_source(torch.zeros(1, 3, 64, 64))
+
+    lips = torch.cat([part["lip"] for part in driver.moving(model, person, 64)])[:, 0]
+
+    assert len(lips) == 25 * seconds
+    loud = torch.nonzero(lips > 0.3 * lips.max())[:, 0] / 25
+    found = [loud[(loud - time).abs() < 0.5].mean().item() for time in times]
+    assert np.abs(np.array(found) - times).max() <= 1 / 25
+    assert min((loud - time).abs().min() for time in times) <= 1 / 25
+    assert all(min(abs(moment - time) for time in times) < 0.2 for moment in loud)
+
+
+def test_reading_a_sound_file_is_enough(tmp_path, rendered):
+    from tests.talkers import write_sound
+
+    path = write_sound(tmp_path / "a.wav", clicks([0.1], 0.2, 8000), 8000, "pcm_s16le")
+
+    _, shown = rendered(fixtalk.SpeechDriver(pieces=stream_pieces(read_sound(path))))
+
+    assert len(shown) == 5
+
+
+@pytest.mark.parametrize(
+    ("driver", "message"),
+    [
+        (speech(), "no audio encoder"),
+        (fixtalk.EmotionDriver(emotion="happy"), "no audio encoder"),
+    ],
+)
+def test_model_that_cannot_hear_says_so(driver, message):
+    with pytest.raises(ValueError, match=message):
+        next(fixtalk.animate(FixTalk(TINY).eval(), SOURCE, [driver]))
+
+
+def test_wrong_labels_and_pieces_are_refused(model):
+    with pytest.raises(ValueError, match="'glad': choose one of happy"):
+        fixtalk.EmotionDriver(emotion="glad")
+    with pytest.raises(ValueError, match="level 4"):
+        fixtalk.EmotionDriver(emotion="happy", level=4.0)
+    driver = fixtalk.SpeechDriver(pieces=iter([np.zeros((80, 16), np.float32)]))
+    with pytest.raises(ValueError, match="stream_pieces"):
+        next(fixtalk.animate(model, SOURCE, [driver]))
