@@ -16,7 +16,6 @@ from fixtalk.strict import STRICT
 
 EMOTIONS = ("happy", "angry", "disgusted", "fear", "sad", "neutral", "surprised", "contempt")
 REACH = 10.0  # times a layer's output: coefficients lie far from zero, a step of Adam is small
-TAPS = (0.274, 0.452, 0.274)  # of the lips' coefficients, over time
 LEVELS = (1, 2, 3)  # of an emotion, as MEAD counts them
 # Kernel, stride and padding of the 13 layers of Wav2Lip's audio encoder, and their channels.
 LAYERS = (
@@ -104,15 +103,6 @@ def strength_of(emotion: str, level: float) -> Float[Tensor, " 8"]:
         raise ValueError(f"level {level}: choose from {LEVELS[0]} to {LEVELS[-1]}")
     place = torch.tensor(EMOTIONS.index(emotion))
     return F.one_hot(place, len(EMOTIONS)).float() * (level / LEVELS[-1])
-
-
-def calmed(lips: Float[Tensor, "frames lips"]) -> Float[Tensor, "frames lips"]:
-    """Coefficients of a whole speech, each averaged with its neighbours.
-
-    Source: EDTalk, released code of inference: a Gaussian over three frames.
-    """
-    before, after = torch.cat([lips[:1], lips[:-1]]), torch.cat([lips[1:], lips[-1:]])
-    return TAPS[0] * before + TAPS[1] * lips + TAPS[2] * after
 
 
 class AudioEncoder(nn.Module):

@@ -10,7 +10,7 @@ from pipelines import weights
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-    from fixtalk.talking import Sync
+    Sync = Callable[[Tensor, Tensor], Tensor]
 
 SLICES = (2, 7, 12, 21, 30)  # layers up to relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
 WEIGHT = 10.0  # of each slice

@@ -1,17 +1,17 @@
 """Source frame, speech, a reference of the head → frames of the audio protocol and its controls."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from fixtalk.media import to_float, to_uint8
+from fixtalk.animation import animate_in_batches
+from fixtalk.control import Calming
+from fixtalk.drivers import AnyDriver, Driver, EmotionDriver, SpeechDriver
 from fixtalk.mel import mel_pieces, mel_spectrogram
 from fixtalk.model import FixTalk
-from fixtalk.speech import calmed, strength_of
 from pipelines.speed import Stopwatch
 
 Voice = Literal["own", "silent", "shuffled"]
@@ -24,67 +24,52 @@ class Script:
 
     voice: Voice
     audio: bytes  # int16 samples at 16 kHz: the clip's own, or another's
-    emotion: str | None  # None: the expression is taken from the sound
+    emotion: str | None
     level: float | None
+
+    def drivers(self, head: np.ndarray) -> list[AnyDriver]:
+        """Poses of the head's frames, lips of the speech, the expression of the label.
+
+        A silent voice leaves the lips as the source has them. Without a label the expression is
+        what can be heard.
+        """
+        is_labelled = self.emotion is not None and self.level is not None
+        heard = [] if self.voice == "silent" else ["lip"]
+        heard += [] if is_labelled else ["expression"]
+        mels = mel_spectrogram(np.frombuffer(self.audio, "<i2"))
+        pieces = mel_pieces(mels, range(len(head)))
+        drivers: list[AnyDriver] = [Driver(frames=head, components=("pose",))]
+        if heard:
+            drivers.append(SpeechDriver(pieces=pieces, components=tuple(heard)))
+        if is_labelled:
+            drivers.append(EmotionDriver(emotion=self.emotion, level=float(self.level)))
+        return drivers
 
 
 def perform(
-    network: FixTalk,
-    source: np.ndarray,
-    driver: np.ndarray,
-    script: Script,
-    batch: int,
+    network: FixTalk, source: np.ndarray, head: np.ndarray, script: Script, batch: int,
     watch: Stopwatch,
-) -> Iterator[np.ndarray]:
-    """Frames with the lips of the speech, the head of the driver, the expression of the label.
-
-    A silent voice leaves the lips as the source has them.
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """Frames of the audio protocol, one by one.
 
     Args:
         network: with an audio encoder.
         source: one frame (1, h, w, 3).
-        driver: frames whose pose is taken.
+        head: frames whose pose is taken.
         script: what is said and felt.
         batch: frames at once.
-        watch: laps of the model alone.
+        watch: laps of the model, the spectrogram left out.
     """
-    device = next(network.parameters()).device
-    with torch.inference_mode():
-        person = network.encode_source(_as_input(source, device))
-        lips, expression = _spoken(network, script, len(driver), device)
-        if script.voice == "silent":
-            lips = person.motion.lip.expand(len(driver), -1)
-        for start in range(0, len(driver), batch):
-            frames = slice(start, start + batch)
-            shown = _as_input(driver[frames], device)
-            with watch.lap(len(shown)):
-                motion = network.motion(shown)
-                motion = motion._replace(lip=lips[frames], expression=expression[frames])
-                made = network.animate(person, motion)
-            if not torch.isfinite(made).all():
-                raise ValueError(f"NaN in frames {start} to {start + len(made) - 1}: its training "
-                                 "diverged; train it again")  # fmt: skip
-            yield from to_uint8(made).permute(0, 2, 3, 1).cpu().numpy()
+    batches = animate_in_batches(
+        network, source[0], script.drivers(head), None, Calming(None), batch
+    )
+    begin = time.perf_counter()
+    for frames in batches:
+        watch.laps.append((len(frames), time.perf_counter() - begin))
+        yield from frames
+        begin = time.perf_counter()
 
 
 def another_voice(audio: bytes, length: int) -> bytes:
     """Another clip's samples, repeated or cut to the length in bytes."""
     return (audio * (length // len(audio) + 1))[:length]
-
-
-def _spoken(
-    network: FixTalk, script: Script, count: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Coefficients of lips and expression of each frame."""
-    mels = mel_spectrogram(np.frombuffer(script.audio, "<i2"))
-    pieces = torch.from_numpy(mel_pieces(mels, range(count))).to(device)
-    sounds = network.speech.hear(pieces)
-    expression = network.speech.tone(sounds)
-    if script.emotion is not None and script.level is not None:
-        strength = strength_of(script.emotion, float(script.level)).to(device)
-        expression = network.speech.show(strength[None]).expand(count, -1)
-    return calmed(network.speech.lip(sounds)), expression
-
-
-def _as_input(frames: np.ndarray, device: torch.device) -> Tensor:
-    return to_float(torch.from_numpy(frames).permute(0, 3, 1, 2)).to(device)

@@ -63,18 +63,13 @@ def train(
     corpus, steps = find_corpus(config, clips.resolve()), config.steps(variant)
     if any(stretch.phase.swaps_mouths for stretch in config.schedule(variant)):
         training_pairs(config, corpus).check_swaps()
-    sync = load_expert(expert, torch.device("cpu"))
+    tags = {"variant": variant, "l_per": config.perceptual, **corpus.tags, **_aids(expert, base)}
     key = inputs_hash(config, variant, clips, expert, base)
     folder = tracking.project_root() / checkpoints / key
     place = str(folder)
     if root := os.environ.get("FIXTALK_CHECKPOINTS"):
         root = root if "://" in root else tracking.project_root() / root
         place = f"{root}/{variant}/{key}"
-    tags = {"variant": variant, "l_per": config.perceptual, **corpus.tags}
-    tags["l_sync"] = f"off: {sync}" if isinstance(sync, str) else "on"
-    if base is not None:
-        has_one = (base / DISCRIMINATOR).is_file()
-        tags["discriminator"] = "of the base" if has_one else "anew: the base has none"
     job = Job(
         config,
         variant,
@@ -96,6 +91,20 @@ def train(
         save_checkpoint(state.average, model, facts, state.discriminator)
         run.log_file(model / "config.json", "model")
         run.log_file(model / "model.safetensors", "model")
+
+
+def _aids(expert: Path, base: Path | None) -> dict[str, str]:
+    """Which networks help to train, or why they do not.
+
+    Raises:
+        FileNotFoundError: the expert stage has not run.
+    """
+    sync = load_expert(expert, torch.device("cpu"))
+    tags = {"l_sync": f"off: {sync}" if isinstance(sync, str) else "on"}
+    if base is not None:
+        has_one = (base / DISCRIMINATOR).is_file()
+        tags["discriminator"] = "of the base" if has_one else "anew: the base has none"
+    return tags
 
 
 def _train(job: Job, run: tracking.Run) -> TrainState:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fixtalk.model import FixTalk
-from fixtalk.speech import SpeechConfig
+from fixtalk.speech import REACH, SpeechConfig
 from tests.conftest import TINY
 
 TINY_SPEECH = SpeechConfig(width=0.1, hidden=8, memory=2)
@@ -18,7 +18,7 @@ def speaking(seed=0):
     model = FixTalk(replace(TINY, speech=TINY_SPEECH)).eval()
     with torch.no_grad():
         speech = model.speech
-        for layer in (speech.lip, speech.tone, speech.emotion[-1]):
+        for layer in (speech._lip, speech._tone, speech._emotion[-1]):
             layer.weight.normal_()
         for coupling in speech.pose.couplings:
             coupling.read[-1].weight.normal_(std=0.3)
@@ -39,8 +39,8 @@ def loudness_as_lips():
     """The model's first lip coefficient is the loudness of the frame."""
     model = speaking()
     model.speech.encoder = Loudness()
-    model.speech.lip = nn.Linear(1, 6, bias=False)
-    model.speech.tone = nn.Linear(1, 3, bias=False)
+    model.speech._lip = nn.Linear(1, 6, bias=False)
+    model.speech._tone = nn.Linear(1, 3, bias=False)
     with torch.no_grad():
-        model.speech._lip.weight.copy_(torch.eye(6)[:, :1])
+        model.speech._lip.weight.copy_(torch.eye(6)[:, :1] / REACH)
     return model

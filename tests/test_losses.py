@@ -181,11 +181,13 @@ def test_distance_to_a_teacher_is_a_mean_square_that_leaves_it_alone(loss):
 
 
 def test_feature_loss_falls_from_e_to_its_floor():
-    own = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    own = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
 
     assert losses.l_fea(own, 5 * own) == pytest.approx(1 / math.e)
     assert losses.l_fea(own, -own) == pytest.approx(math.e)
     assert losses.l_fea(own, own.flip(1)) == pytest.approx(1)
+    # what all frames share does not count
+    assert losses.l_fea(own + 100, 100 - own) == pytest.approx(math.e, rel=1e-3)
 
 
 def test_adversarial_losses_by_hand():
