@@ -68,7 +68,9 @@ def load_checkpoint(path: Path | str) -> FixTalk:
 
 
 def start_from_base(state: TrainState, folder: Path | str) -> None:
-    """Put a trained base into a fresh state, in place; its indicators stay as drawn.
+    """Put a trained base into a fresh state, in place; what it lacks stays as drawn.
+
+    That are indicators, and speech where the base has none, as EDTalk's released weights.
 
     Args:
         state: at step 0.
@@ -78,10 +80,8 @@ def start_from_base(state: TrainState, folder: Path | str) -> None:
         ValueError: the base has another architecture, or weights that are not finite; names them.
     """
     base, folder = load_checkpoint(folder), Path(folder)
-    ours, theirs = (
-        {**dataclasses.asdict(model.config), "emi": None, "edi": None}
-        for model in (state.model, base)
-    )
+    lacking = {"emi": None, "edi": None} | ({} if base.speech else {"speech": None})
+    ours, theirs = (dataclasses.asdict(model.config) | lacking for model in (state.model, base))
     if ours != theirs:
         differ = [f"{name} {theirs[name]} ≠ {ours[name]}" for name in ours
                   if ours[name] != theirs[name]]  # fmt: skip

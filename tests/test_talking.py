@@ -195,11 +195,17 @@ def test_variant_starts_with_the_speech_of_its_base(recipe, talks, tmp_path):
             assert torch.equal(weight, network.speech.state_dict()[name]), name
 
 
-def test_base_without_speech_is_refused(tmp_path):
-    save_checkpoint(state_of(TINY).model, tmp_path, {})
+def test_base_without_speech_leaves_it_as_drawn(tmp_path):
+    base, varied = state_of(TINY, seed=3), state_of()
+    save_checkpoint(base.model, tmp_path, {})
+    drawn = {name: weight.clone() for name, weight in varied.model.speech.state_dict().items()}
 
-    with pytest.raises(ValueError, match="not a base of this model: speech None ≠"):
-        start_from_base(state_of(), tmp_path)
+    start_from_base(varied, tmp_path)
+
+    for name, weight in varied.model.speech.state_dict().items():
+        assert torch.equal(weight, drawn[name]), name
+    bank = varied.model.backbone.decoupling.lip_pose_bank
+    assert torch.equal(bank, base.model.backbone.decoupling.lip_pose_bank)
 
 
 def test_checkpoint_keeps_speech(recipe, talks, tmp_path):
