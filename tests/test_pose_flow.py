@@ -131,10 +131,10 @@ def test_a_known_process_is_learnt():
     # x' = 0.8 x + noise of 0.1: a step is -0.2 x + noise, whose entropy is known
     torch.manual_seed(0)
     spread, frames = 0.1, 6
-    x = [torch.randn(512, 2) * spread / 0.6]
+    x = [torch.randn(256, 2) * spread / 0.6]
     for _ in range(frames - 1):
-        x.append(0.8 * x[-1] + spread * torch.randn(512, 2))
-    poses, sounds = torch.stack(x, 1), torch.zeros(512, frames, SOUNDS)
+        x.append(0.8 * x[-1] + spread * torch.randn(256, 2))
+    poses, sounds = torch.stack(x, 1), torch.zeros(256, frames, SOUNDS)
     flow = PoseFlow(2, SOUNDS, hidden=16, memory=2)
     least = 0.5 * math.log(2 * math.pi * math.e * spread**2)
     optimiser = torch.optim.Adam(flow.parameters(), 0.02)
