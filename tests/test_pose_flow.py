@@ -130,17 +130,17 @@ def test_too_few_frames_are_refused():
 def test_a_known_process_is_learnt():
     # x' = 0.8 x + noise of 0.1: a step is -0.2 x + noise, whose entropy is known
     torch.manual_seed(0)
-    spread, frames = 0.1, 6
+    spread, frames = 0.1, 4
     x = [torch.randn(256, 2) * spread / 0.6]
     for _ in range(frames - 1):
         x.append(0.8 * x[-1] + spread * torch.randn(256, 2))
     poses, sounds = torch.stack(x, 1), torch.zeros(256, frames, SOUNDS)
     flow = PoseFlow(2, SOUNDS, hidden=16, memory=2)
     least = 0.5 * math.log(2 * math.pi * math.e * spread**2)
-    optimiser = torch.optim.Adam(flow.parameters(), 0.02)
+    optimiser = torch.optim.Adam(flow.parameters(), 0.03)
     before = flow.surprise(poses, sounds).item()
 
-    for _ in range(80):
+    for _ in range(50):
         optimiser.zero_grad()
         loss = flow.surprise(poses, sounds)
         loss.backward()
@@ -150,7 +150,7 @@ def test_a_known_process_is_learnt():
     assert loss.item() == pytest.approx(least, abs=0.08)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(1)
-        course = flow.draw(torch.tensor([1.0, -1.0]), sounds[0], generator, calm=0.0)
+        course = flow.draw(torch.tensor([1.0, -1.0]), torch.zeros(12, SOUNDS), generator, calm=0.0)
         held = torch.stack(list(course))
     assert (held[-1].abs() < 0.5).all(), "without noise the head comes back to its place"
 
