@@ -70,16 +70,8 @@ def train(
     if root := os.environ.get("FIXTALK_CHECKPOINTS"):
         root = root if "://" in root else tracking.project_root() / root
         place = f"{root}/{variant}/{key}"
-    job = Job(
-        config,
-        variant,
-        corpus,
-        weights.resolve(),
-        expert.resolve(),
-        folder,
-        place,
-        base and base.resolve(),
-    )
+    job = Job(config, variant, corpus, weights.resolve(), expert.resolve(), folder, place,
+              base and base.resolve())  # fmt: skip
     with (
         only_one(folder),
         tracking.open_run(variant, key, tracking.provenance("train") | tags, beside=folder) as run,
