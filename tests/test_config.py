@@ -23,7 +23,8 @@ def test_default_params_load():
     config = load_config(TrainConfig, "train", ROOT / "params.yaml")
 
     assert config.steps("base") == sum(s.steps for s in config.schedule("base"))
-    assert [s.name for s in config.schedule("fixtalk")] == ["warmup", "motion", "detail", "joint"]
+    names = [stretch.name for stretch in config.schedule("fixtalk")]
+    assert names == ["warmup", "motion", "detail", "joint", "hear", "speak"]
     with pytest.raises(ValueError, match="frozen"):
         config.batch = 3
 
