@@ -110,6 +110,8 @@ def test_draws_follow_the_generator_and_the_sound():
 def test_a_drawn_course_leads_back_to_its_noise():
     flow, start, sounds = bent(), torch.randn(POSES), torch.randn(3, SOUNDS)
     generator = torch.Generator().manual_seed(5)
+    for coupling in flow.couplings:  # steps of one size, so that the limit lies far away
+        coupling.read[-1].weight *= 0.1
 
     course = list(flow.draw(start, sounds, generator, calm=0.5))
 
