@@ -95,7 +95,7 @@ def with_ray(workers: int, clips: Path, folder: Path) -> Pace:
     """The stage itself, as its journal tells."""
     os.environ["FIXTALK_WORKERS"] = str(workers)
     expert = folder / "expert"
-    expert.mkdir(exist_ok=True)
+    expert.mkdir(parents=True)
     (expert / EXPERT).write_text('{"reason": "nothing speaks here"}')
     train(recipe(), clips, folder / "weights", expert, folder / "checkpoints", folder / "base")
     (journal,) = (folder / "checkpoints").glob("*/history.jsonl")
