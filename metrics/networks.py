@@ -21,6 +21,7 @@ LIP_POOL = 4  # averaged away before the first layer
 ANCHORS = (slice(36, 42), slice(42, 48), slice(48, 68))  # iBUG points of both eyes and the mouth
 COEFFICIENTS = 52  # ARKit's
 WIDTH = 16  # channels of the first layer
+SYNC_SHARPNESS = 10.0  # logits per unit of distance between lips and sound
 
 
 class Look(NamedTuple):

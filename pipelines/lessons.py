@@ -12,6 +12,7 @@ from metrics.networks import (
     COEFFICIENTS,
     FACE,
     LIPS,
+    SYNC_SHARPNESS,
     EmotionNetwork,
     IdentityNetwork,
     LandmarkNetwork,
@@ -25,7 +26,6 @@ from pipelines.practice import Course, Material
 MARGIN, SHARPNESS = 0.2, 20.0  # of the cosine loss between people
 OWN_BACKGROUND = 0.3  # share of the pictures that keep theirs
 CLIPS_AT_ONCE = 8  # of the lip-sync lesson, each with all of its windows
-SYNC_SHARPNESS = 10.0  # logits per unit of distance between lips and sound
 SOUND_NOISE = 0.5  # in units of the coefficients of sound
 RARE = 0.05  # added to the spread of a coefficient: one that hardly moves must not weigh more
 # iBUG points of a mirrored face, by the places they are then at

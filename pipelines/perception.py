@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 SLICES = (2, 7, 12, 21, 30)  # layers up to relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
 WEIGHT = 10.0  # of each slice
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1]
-SHARPNESS = 10.0  # logits a unit of distance between lips and sound, as the expert has learnt it
 EXPERT, EXPERT_WEIGHTS = "expert.json", "expert.safetensors"  # what the expert stage leaves
 
 
@@ -71,7 +70,7 @@ def load_expert(folder: Path, device: "device") -> "Sync | str":
     from safetensors.torch import load_file
 
     from metrics.local import lip_pictures
-    from metrics.networks import SyncNetwork
+    from metrics.networks import SYNC_SHARPNESS, SyncNetwork
     from metrics.sync import mfcc_windows
 
     if not (folder / EXPERT).is_file():
@@ -88,6 +87,6 @@ def load_expert(folder: Path, device: "device") -> "Sync | str":
         with torch.autocast(frames.device.type, enabled=False):
             pictures = lip_pictures((frames.float().flatten(0, 1) + 1) * 127.5)
             lips = network.embed_looks(network.look(pictures).unflatten(0, frames.shape[:2]))
-            return -SHARPNESS * torch.cdist(lips, network.forward_aud(windows))
+            return -SYNC_SHARPNESS * torch.cdist(lips, network.forward_aud(windows))
 
     return sync

@@ -109,6 +109,17 @@ def test_huge_picture_is_pasted_into_at_the_size_that_players_show(files, tmp_pa
     assert any("face.png: scaled to 120x120 px" in line for line in said)
 
 
+def sound_of_clicks(folder, kind, times, seconds):
+    """A sound file or a video that clicks at these times."""
+    if kind == "video":
+        sound = clicks(times, seconds)
+        return write_clip(folder / "sound.mp4", seconds * 30, Fraction(30), sound=sound)
+    suffix, rate = kind.split()
+    codec = {"wav": "pcm_s16le", "m4a": "aac", "mp3": "libmp3lame"}[suffix]
+    signal = clicks(times, seconds, int(rate))
+    return write_sound(folder / f"sound.{suffix}", signal, int(rate), codec)
+
+
 @pytest.mark.parametrize(
     ("seconds", "fps", "kind"),
     [(20, NTSC, "wav 44100"), pytest.param(300, NTSC, "m4a 48000", marks=pytest.mark.slow),
@@ -117,14 +128,7 @@ def test_huge_picture_is_pasted_into_at_the_size_that_players_show(files, tmp_pa
 def test_clicks_stay_where_they_are(files, tmp_path, seconds, fps, kind):
     driving = write_clip(tmp_path / "driving.mp4", int(seconds * fps), fps)
     times = np.arange(0.5, seconds - 0.5, 1.37)
-    if kind == "video":
-        sound = write_clip(tmp_path / "sound.mp4", seconds * 30, Fraction(30),
-                           sound=clicks(times, seconds))  # fmt: skip
-    else:
-        suffix, rate = kind.split()
-        codec = {"wav": "pcm_s16le", "m4a": "aac", "mp3": "libmp3lame"}[suffix]
-        signal = clicks(times, seconds, int(rate))
-        sound = write_sound(tmp_path / f"sound.{suffix}", signal, int(rate), codec)
+    sound = sound_of_clicks(tmp_path, kind, times, seconds)
 
     _, said = made(files, tmp_path / "out.mp4", driving=driving, audio=sound, lips="driving",
                    batch=64, model=files / "tiny")  # fmt: skip
@@ -145,14 +149,7 @@ SPEECH = [
 @pytest.mark.parametrize(("seconds", "kind"), SPEECH)
 def test_speech_says_the_length_and_is_heard_in_time(files, tmp_path, seconds, kind):
     times = np.arange(0.5, seconds - 0.5, 1.37)
-    if kind == "video":
-        sound = write_clip(tmp_path / "sound.mp4", seconds * 30, Fraction(30),
-                           sound=clicks(times, seconds))  # fmt: skip
-    else:
-        suffix, rate = kind.split()
-        codec = {"wav": "pcm_s16le", "m4a": "aac", "mp3": "libmp3lame"}[suffix]
-        signal = clicks(times, seconds, int(rate))
-        sound = write_sound(tmp_path / f"sound.{suffix}", signal, int(rate), codec)
+    sound = sound_of_clicks(tmp_path, kind, times, seconds)
 
     speed, said = made(files, tmp_path / "out.mp4", driving=None, audio=sound, pose="natural",
                        emotion="happy", batch=64, model=files / "hears")  # fmt: skip
