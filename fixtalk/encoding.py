@@ -131,7 +131,7 @@ def _video_stream(
             )
         options = {
             "crf": str(crf), "preset": "veryfast", "bf": "0", "g": str(gop),
-            "keyint_min": str(gop), "sc_threshold": "0", "threads": "1",
+            "keyint_min": str(gop), "sc_threshold": "0", "threads": "1", "tune": "fastdecode",
         }  # fmt: skip
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.pix_fmt = "yuv420p"
