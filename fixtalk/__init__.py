@@ -13,6 +13,7 @@ _HOMES = {
     "Source": "fixtalk.model",
     "SpeechDriver": "fixtalk.drivers",
     "animate": "fixtalk.animation",
+    "blinks": "fixtalk.control",
     "load_checkpoint": "fixtalk.checkpoint",
     "load_edtalk": "fixtalk.release",
     "save_checkpoint": "fixtalk.checkpoint",

@@ -1,7 +1,7 @@
 """Source frame and drivers, frame by frame → frames of the animated source."""
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from fixtalk.control import Calming, Smoothing, mix, to_and_fro
-from fixtalk.drivers import AnyDriver, Coefficients, as_input
+from fixtalk.drivers import AnyDriver, Coefficients, as_input, speech_of
 from fixtalk.media import to_uint8
 from fixtalk.model import FixTalk, Source
-from fixtalk.shapes import UInt8
+from fixtalk.shapes import Float, UInt8
 
 
 def animate(
@@ -22,6 +22,7 @@ def animate(
     *,
     gains: Mapping[str, float] | None = None,
     smoothing: Smoothing | None = None,
+    blinks: Iterable[float] = (),
     batch: int = 1,
 ) -> Iterator[UInt8[np.ndarray, "side side 3"]]:
     """Frames of the source person, each as soon as the drivers' are there; memory stays flat.
@@ -36,6 +37,8 @@ def animate(
         gains: of components: 0 none of the driver's motion, 1 (where missing) all of it, above 1
             exaggerated.
         smoothing: filter of the coefficients; None: as the drivers move.
+        blinks: how far the eyes are closed in each frame, 0 open and 1 shut, added to the
+            expression (`fixtalk.control.blinks`); none where they end.
         batch: frames that the model sees at once; 1 has the least delay.
 
     Raises:
@@ -44,7 +47,7 @@ def animate(
             without an audio encoder, or the model gave NaN.
     """
     calming = Calming(smoothing)
-    for frames in animate_in_batches(model, source, drivers, gains, calming, batch):
+    for frames in animate_in_batches(model, source, drivers, gains, calming, blinks, batch):
         yield from frames
 
 
@@ -54,19 +57,22 @@ def animate_in_batches(
     drivers: Sequence[AnyDriver],
     gains: Mapping[str, float] | None,
     calming: Calming,
+    blinks: Iterable[float],
     batch: int,
 ) -> Iterator[UInt8[np.ndarray, "frames side side 3"]]:
     """The same as `animate`, `batch` frames at a time; `calming` tells how much they trembled."""
     person = _encode(model, source)
     gains = _checked(person, drivers, gains or {})
     first, *others = (_coefficients(model, person, d, gains, calming, batch) for d in drivers)
-    swings, count = [to_and_fro(each) for each in others], 0
+    swings, lids, count = [to_and_fro(each) for each in others], iter(blinks), 0
     while length := len(part := list(islice(first, batch))):
         parts = [part, *(list(islice(swing, length)) for swing in swings)]
         for driver, frames in zip(drivers, parts, strict=True):
             if not frames:
                 raise ValueError(f"the driver of {', '.join(driver.components)} has no frames")
         motions = [dict(ChainMap(*moved)) for moved in zip(*parts, strict=True)]
+        for motion, closed in zip(motions, islice(lids, length), strict=False):
+            motion["expression"] = _blinking(model, person, motion, closed)
         yield _render(model, person, motions, count)
         count += length
 
@@ -106,6 +112,15 @@ def _coefficients(
         }
         for values in zip(*moved.values(), strict=True):
             yield dict(zip(moved, values, strict=True))
+
+
+@torch.inference_mode()
+def _blinking(
+    model: FixTalk, person: Source, motion: Coefficients, closed: float
+) -> Float[Tensor, " expressions"]:
+    """The expression with the eyes closed that far."""
+    open_ = motion.get("expression", person.motion.expression[0])
+    return open_ + speech_of(model).blink(open_.new_tensor(closed))
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ from fixtalk.pages import Item, Order, Page, read_page
 from fixtalk.reenactment import Batch
 from fixtalk.shapes import Bool, Float, UInt8
 from fixtalk.swap import mouth_box, swap_mouth
-from fixtalk.talks import mouths_at, sound_at, strength_in, talk_at
+from fixtalk.talks import eyes_closed, mouths_at, sound_at, strength_in, talk_at
 
 Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
 Place = tuple[Row, int]  # clip and frame
@@ -169,6 +169,7 @@ class PairSampler:
         frames = recolour(frames, gains)
         talk = {"source": frames[0], "driver": frames[1:], "target": frames[1:], "speech": speech}
         talk |= {"sound": sound_at(row, places), "strength": strength_in(row), "shows_target": True}
+        talk["closed"] = eyes_closed(row, places)
         return talk | ({"mouth": mouths} if self.labelled else {})
 
     def _speaker(self, item: Item) -> tuple[Row, list[Row]]:

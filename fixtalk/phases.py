@@ -12,7 +12,8 @@ BACKBONE = ("encoder", "lip_pose", "expression", "enhancement", "generator")
 PARTS = (*BACKBONE, "speech", "emi", "edi")
 PICTURE_TERMS = ("l_rec", "l_per", "l_mouth", "l_adv", "l_fea", "warp_truth")
 INDICATOR_TERMS = {"emi": ("l_dis", "imitation"), "edi": ("l_d_mem", "l_align")}
-_EACH_SPEECH_TERM = ("l_lip", "l_tone", "l_emotion", "l_pose")  # one for each part of speech
+# one for each part of speech
+_EACH_SPEECH_TERM = ("l_lip", "l_tone", "l_emotion", "l_lids", "l_pose")
 SPEECH_TERMS = (*_EACH_SPEECH_TERM, "l_lip_motion", "l_sync")
 TERMS = (*PICTURE_TERMS, *SPEECH_TERMS, *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
 _FACE_TERMS = ("l_fea", "warp_truth", *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])

@@ -33,6 +33,7 @@ class Batch:
     speech: Float[Tensor, "batch *talk 1 80 16"] | None = None  # pieces of those frames' sound
     sound: Int[Tensor, "batch samples"] | None = None  # of those frames and a little more
     strength: Float[Tensor, "batch 8"] | None = None  # of the emotion; 0: not known
+    closed: Float[Tensor, "batch talk"] | None = None  # eyes of those frames: 0 open, 1 shut
     lip: Float[Tensor, "batch 3 h w"] | None = None  # another's frame with this driver's mouth
     pose: Float[Tensor, "batch 3 h w"] | None = None  # this driver with another's mouth
     flow: Float[Tensor, "batch h w 2"] | None = None  # exact warp of source onto driver

@@ -54,7 +54,7 @@ class Speech(nn.Module):
 
     Source: EDTalk (arXiv 2404.01647), section 3.3: lips from speech by an encoder, poses by a
         normalising flow, expressions by small networks; none but the first is released in a form
-        that runs, so that the other two are ours.
+        that runs, so that the other two are ours, as is the blink.
     """
 
     def __init__(self, config: SpeechConfig, lips: int, poses: int, expressions: int) -> None:
@@ -67,6 +67,7 @@ class Speech(nn.Module):
             EqualLinear(len(EMOTIONS), hidden, activate=True), EqualLinear(hidden, expressions)
         )
         self.pose = PoseFlow(poses, sounds, hidden, config.memory)
+        self._lids = nn.Parameter(torch.zeros(expressions))
         for layer in (self._lip, self._tone, self._emotion[-1]):
             nn.init.zeros_(layer.weight)  # nothing is said before something is learnt
 
@@ -85,6 +86,10 @@ class Speech(nn.Module):
     def show(self, strengths: Float[Tensor, "frames 8"]) -> Float[Tensor, "frames expressions"]:
         """Expression of an emotion (`strength_of`), whoever shows it."""
         return REACH * self._emotion(strengths)
+
+    def blink(self, closed: Float[Tensor, "*frames"]) -> Float[Tensor, "*frames expressions"]:
+        """What closing the eyes adds to an expression: 0 open, 1 shut."""
+        return REACH * closed[..., None] * self._lids
 
 
 def strength_of(emotion: str, level: float) -> Float[Tensor, " 8"]:

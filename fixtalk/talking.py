@@ -25,6 +25,7 @@ class Talk(NamedTuple):
     lip: Tensor  # heard
     tone: Tensor  # expression, heard
     felt: Tensor  # expression of the label, (batch, coefficients)
+    blink: Tensor  # what closing the eyes adds to the expression
     surprise: Tensor | None  # of the frames' poses, in nats
     frames: Tensor | None  # rendered with the lips heard, (batch, talk, 3, h, w)
     flows: None = None  # no exact warp is known here
@@ -66,5 +67,5 @@ class Talking(nn.Module):
             surprise = speech.pose.surprise(shown.pose.detach(), sounds.unflatten(0, count))
         return Talk(
             shown, lip.unflatten(0, count), tone.unflatten(0, count), speech.show(batch.strength),
-            surprise, frames,
+            speech.blink(batch.closed), surprise, frames,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Clip and frame → the few frames around it, what is said in them, and the emotion shown."""
+"""Clip and frame → the few frames around it, what is said in them, emotion and blinks shown."""
 
 from functools import lru_cache
 
@@ -9,11 +9,12 @@ from fixtalk.media import SAMPLES_PER_FRAME, decode_frames
 from fixtalk.mel import mel_pieces, mel_spectrogram
 from fixtalk.shapes import Bool, Float, Int, UInt8
 from fixtalk.speech import strength_of
-from fixtalk.swap import mouth_box
+from fixtalk.swap import EYES, mouth_box
 
 TALK = 5  # frames in a row: what a sync expert looks at, 0.2 s
 HEARD = TALK * SAMPLES_PER_FRAME + 400  # samples: of the frames, and 25 ms
 CLIPS_HEARD = 64  # whose spectrograms are kept
+TINY = 1e-6
 
 
 def talk_at(
@@ -45,6 +46,31 @@ def strength_in(row: Row) -> Float[np.ndarray, " 8"]:
     if row["emotion"] is None or row["level"] is None:
         return np.zeros(8, np.float32)
     return strength_of(row["emotion"], float(row["level"])).numpy()
+
+
+def eyes_closed(row: Row, places: list[int]) -> Float[np.ndarray, " talk"]:
+    """How far both eyes are closed in these frames: 0 as open as mostly in the clip, 1 shut.
+
+    Zeros for a clip without landmarks: nothing is learnt of blinks there.
+    """
+    if row["landmarks"] is None:
+        return np.zeros(len(places), np.float32)
+    opening = _eye_opening(row["landmarks"])
+    usual = max(float(np.median(opening)), TINY)
+    return (1 - opening[places] / usual).clip(0, 1).astype(np.float32)
+
+
+def _eye_opening(points: Float[np.ndarray, "frames 68 2"]) -> Float[np.ndarray, " frames"]:
+    """Height by width of the eyes, mean of both.
+
+    Source: Soukupová and Čech 2016, equation 1 (eye aspect ratio).
+    """
+    ratios = []
+    for eye in EYES:
+        outer, upper, upper2, inner, lower2, lower = np.moveaxis(points[:, eye], 1, 0)
+        height = np.linalg.norm(upper - lower, axis=1) + np.linalg.norm(upper2 - lower2, axis=1)
+        ratios.append(height / (2 * np.linalg.norm(outer - inner, axis=1)).clip(min=TINY))
+    return np.mean(ratios, axis=0)
 
 
 @lru_cache(maxsize=CLIPS_HEARD)

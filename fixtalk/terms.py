@@ -115,6 +115,7 @@ def _speech_terms(
     l_lip_motion: the same of their differences from frame to frame.
     l_tone: the same of the expression as heard.
     l_emotion: the same of the expression of the label, over items that have one.
+    l_lids: the same of what a blink changes in the expression, about the mean of the few frames.
     l_pose: the flow's surprise at the frames' poses, in nats a coefficient.
     l_sync: how surely a frozen network picks each row's sound among those of the microbatch, in
         nats.
@@ -133,6 +134,11 @@ def _speech_terms(
         is_known = batch.strength.sum(1) > 0
         error = (felt - shown.expression.mean(1)).square().mean(1)
         yield "l_emotion", (error * is_known).mean()
+    if phase.weighs("l_lids"):
+        moved, blink = (
+            part - part.mean(1, keepdim=True) for part in (shown.expression, precise(seen.blink))
+        )
+        yield "l_lids", F.mse_loss(blink, moved)
     if seen.surprise is not None:
         yield "l_pose", seen.surprise
     if phase.weighs("l_sync") and sync is not None:

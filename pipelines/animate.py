@@ -13,7 +13,7 @@ import torch
 
 import fixtalk
 from fixtalk.animation import animate_in_batches
-from fixtalk.control import Calming, Jitter, Smoothing
+from fixtalk.control import Calming, Jitter, Smoothing, blinks
 from fixtalk.drivers import AnyDriver, Driver, EmotionDriver, SpeechDriver
 from fixtalk.face import crop_frame
 from fixtalk.media import SAMPLE_RATE, VideoReader, read_audio, write_video
@@ -32,7 +32,8 @@ MARK = (
 )
 LONGEST_SIDE = 3840  # pixels of a video that players still decode; larger pictures are slow too
 DEAF = (
-    "no audio encoder, so --audio, --pose natural, --expression heard and --emotion move nothing; "
+    "no audio encoder, so --audio, --pose natural, --expression heard, --emotion and --blink move "
+    "nothing; "
     "train a model that has one (`make repro`), or give clips: with --driving CLIP --lips driving "
     "the lips follow the clip and --audio is the sound track"
 )
@@ -58,7 +59,7 @@ def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
     cast = roles(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = fixtalk.load_checkpoint(config.model).to(device)
-    if model.speech is None and not cast.keys().isdisjoint((SPEECH, EMOTION)):
+    if model.speech is None and (config.blink or not cast.keys().isdisjoint((SPEECH, EMOTION))):
         raise ValueError(f"{config.model}: {DEAF}")
     side, faces = model.config.resolution, detector()
     picture = read_picture(config.source)
@@ -76,7 +77,8 @@ def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
     drivers = [_driver(config, m, cast[m], clips.get(m), speech, side) for m in cast]
     watch, calming = Stopwatch(device), Calming(Smoothing() if config.smooth else None)
     source = crop_frame(picture, person.box, side)
-    batches = animate_in_batches(model, source, drivers, config.gains, calming, config.batch)
+    lids = blinks(config.seed) if config.blink else ()
+    batches = animate_in_batches(model, source, drivers, config.gains, calming, lids, config.batch)
     pictures: Iterable[np.ndarray] = _timed(batches, watch)
     if config.paste_back:
         pictures = map(PasteBack(picture, person.box), pictures)

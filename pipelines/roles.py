@@ -29,7 +29,8 @@ class AnimateConfig(StageConfig):
     )
     emotion: str | None = Field(None, description="expression by name, held")
     level: float | None = Field(None, description="of the emotion, 1 to 3; None: 2")
-    seed: int = Field(0, ge=0, description="of a natural pose")
+    blink: bool = Field(False, description="the eyes close now and then")
+    seed: int = Field(0, ge=0, description="of a natural pose and of blinks")
     out: Path = Field(description="mp4 to write")
     lip_gain: float = Field(1.0, ge=0, description="times the lips' motion; 0: the source's own")
     pose_gain: float = Field(1.0, ge=0, description="the same of the head")
@@ -108,6 +109,11 @@ def _check(config: AnimateConfig) -> None:
     if config.emotion and config.expression:
         raise ValueError(
             f"--emotion {config.emotion} and --expression {config.expression}: choose one"
+        )
+    if config.blink and isinstance(clip := _mover_of_expression(config), Path):
+        raise ValueError(
+            f"--blink: the expression is that of {clip}, which blinks by itself; add --emotion or "
+            "--expression still"
         )
     if config.emotion:
         strength_of(config.emotion, config.strength)

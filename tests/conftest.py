@@ -42,6 +42,11 @@ TINY_TALKING = replace(TINY_FIXTALK, speech=TINY_SPEECH)
 METHOD = Method(decay=0.9, bfloat16=False, margin=0.2, alignment="student||teacher")
 
 
+def pytest_collection_modifyitems(items):
+    """The smoke run first: other processes run the rest beside it."""
+    items.sort(key=lambda item: item.path.name != "test_repro.py")
+
+
 def shared(name):
     """A folder of optional material; FIXTALK_SHARED names its parent."""
     folder = Path(os.environ.get("FIXTALK_SHARED", ROOT.parent / "shared")) / name
@@ -106,6 +111,7 @@ def talks_that_move():
         mouth=mouths.expand(4, -1, -1, -1),
         speech=torch.randn(4, TALK, 1, 80, 16),
         sound=torch.randint(-9000, 9000, (4, 3600), dtype=torch.int16),
+        closed=torch.tensor([[0, 0.5, 1, 0.5, 0], [0] * 5, [0.0, 0, 0, 0.5, 1], [0] * 5]),
         strength=torch.stack(
             [*map(strength_of, ("happy", "sad", "fear"), (3.0, 1.0, 2.0)), torch.zeros(8)]
         ),

@@ -20,6 +20,7 @@ def speaking(seed=0):
         speech = model.speech
         for layer in (speech._lip, speech._tone, speech._emotion[-1]):
             layer.weight.normal_()
+        speech._lids.normal_()
         for coupling in speech.pose.couplings:
             coupling.read[-1].weight.normal_(std=0.3)
         for weight in model.backbone.generator.parameters():

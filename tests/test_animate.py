@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 import fixtalk
 from fixtalk.checkpoint import save_checkpoint
+from fixtalk.control import blinks
 from fixtalk.media import probe, read_audio, read_video
 from fixtalk.model import FixTalk
 from pipelines.animate import MARK, AnimateConfig, animate
@@ -183,6 +185,21 @@ def test_speech_may_be_short_silent_or_longer_than_the_clips(files, tmp_path):
     assert any("clip.mp4 (expression)" in line for line in said)
 
 
+def test_eyes_that_close_now_and_then_change_these_frames_alone(files, tmp_path):
+    options = {"driving": None, "audio": write_sound(
+        tmp_path / "calm.wav", np.zeros(16000 * 7), 16000, "pcm_s16le"
+    ), "batch": 64, "model": files / "hears", "seed": 2}  # fmt: skip
+
+    made(files, tmp_path / "a.mp4", **options)
+    made(files, tmp_path / "b.mp4", **options, blink=True)
+
+    plain, blinking = (read_video(tmp_path / name).astype(int) for name in ("a.mp4", "b.mp4"))
+    changed = np.abs(plain - blinking).mean((1, 2, 3))
+    closed = np.array(list(islice(blinks(2), len(plain))))
+    assert closed.any()
+    assert changed[closed > 0.4].min() > 2 * changed[closed == 0].max()
+
+
 def test_smoothing_tells_what_it_calmed(files, tmp_path):
     speed, said = made(files, tmp_path / "a.mp4", smooth=True)
     plain, _ = made(files, tmp_path / "b.mp4")
@@ -220,6 +237,8 @@ BAD = {
     "clip that speaks to the deaf": ({"audio": "clip.mp4"}, "--lips driving the lips follow"),
     "deaf to emotions": ({"emotion": "happy"}, "no audio encoder"),
     "unknown emotion": ({"emotion": "glad"}, "choose one of happy"),
+    "blinks of the deaf": ({"expression": "still", "blink": True}, "no audio encoder"),
+    "blinks of a clip": ({"blink": True}, "which blinks by itself"),
     "level": ({"emotion": "happy", "level": "4"}, "choose from 1 to 3"),
     "level of nothing": ({"level": "2"}, "of no emotion"),
     "two expressions": ({"emotion": "happy", "expression": "still"}, "choose one"),
@@ -243,7 +262,9 @@ def test_bad_input_gives_a_reason_and_no_file(files, tmp_path, change, message):
                "model": str(TRAINED)} | change  # fmt: skip
     paths = ("source", "driving", "pose", "audio", "out", "model")
     command = [
-        f"--{k}={files / v if k in paths and v not in ('still', 'natural') else v}"
+        f"--{k}"
+        if v is True
+        else f"--{k}={files / v if k in paths and v not in ('still', 'natural') else v}"
         for k, v in options.items()
         if v is not None
     ]

@@ -3,10 +3,21 @@
 import math
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 
-from fixtalk.control import Calming, Jitter, OneEuroFilter, Smoothing, gaussian, mix, to_and_fro
+from fixtalk.container import FPS
+from fixtalk.control import (
+    Calming,
+    Jitter,
+    OneEuroFilter,
+    Smoothing,
+    blinks,
+    gaussian,
+    mix,
+    to_and_fro,
+)
 
 OWN = torch.tensor([[1.0, -2.0]])
 DRIVEN = torch.tensor([[3.0, 0.1], [0.0, -4.0]])
@@ -93,6 +104,17 @@ def test_gaussian_is_edtalks_and_waits_for_one_value_only():
     assert asked == [0, 1]
     blurred = [first, *stream]
     assert torch.tensor(blurred) == pytest.approx(torch.tensor([0, 0.274, 0.452, 0.274, 0]))
+
+
+def test_blinks_are_short_and_come_every_few_seconds():
+    minute = list(islice(blinks(3), 60 * FPS))
+
+    shut = [n for n, closed in enumerate(minute) if closed == 1]
+    assert 10 <= len(shut) <= 30
+    assert min(np.diff(shut)) >= 2 * FPS
+    assert all(minute[n - 2] == 0 < minute[n + 1] < 1 for n in shut)
+    assert all(minute[n + 4] == 0 for n in shut)
+    assert minute == list(islice(blinks(3), 60 * FPS)) != list(islice(blinks(4), 60 * FPS))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

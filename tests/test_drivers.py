@@ -55,6 +55,28 @@ def rendered(model, monkeypatch):
     return made
 
 
+@pytest.mark.parametrize("driven", ["expression", "lip"])
+def test_blink_is_added_to_the_expression_and_to_nothing_else(model, rendered, driven, monkeypatch):
+    change = torch.tensor([1.0, -2.0, 0.5])
+    monkeypatch.setattr(model.speech, "blink", lambda closed: closed[..., None] * change)
+    lids = [0.0, 0.5, 1.0, 0.25]  # shorter than the ten frames
+
+    still, plain = rendered(clip(1, components=(driven,)), batch=4)
+    moved, blinking = rendered(clip(1, components=(driven,)), batch=4, blinks=lids)
+
+    added = torch.zeros(10, 3)
+    added[:4] = torch.tensor(lids)[:, None] * change
+    assert torch.allclose(moved["expression"], still["expression"] + added, atol=1e-5)
+    assert torch.equal(moved["lip"], still["lip"])
+    assert torch.equal(moved["pose"], still["pose"])
+    assert np.array_equal(blinking[[0, *range(4, 10)]], plain[[0, *range(4, 10)]])
+
+
+def test_model_that_hears_nothing_cannot_blink():
+    with pytest.raises(ValueError, match="no audio encoder"):
+        list(fixtalk.animate(FixTalk(TINY).eval(), SOURCE, [clip(1)], blinks=[1.0]))
+
+
 def drivers(lip, pose, expression):
     return [lip(("lip",)), pose(("pose",)), expression(("expression",))]
 

@@ -37,7 +37,7 @@ def test_wrong_phase_is_refused(change, message):
         dataclasses.replace(PLAIN, **change)
 
 
-HEARD = {"l_lip": 1.0, "l_tone": 1.0, "l_emotion": 1.0, "l_pose": 1.0}
+HEARD = {"l_lip": 1.0, "l_tone": 1.0, "l_emotion": 1.0, "l_lids": 1.0, "l_pose": 1.0}
 HEAR = dataclasses.replace(PLAIN, trains={"speech": 1.0}, weights=HEARD)
 
 
@@ -47,7 +47,10 @@ HEAR = dataclasses.replace(PLAIN, trains={"speech": 1.0}, weights=HEARD)
         ({"weights": {"l_rec": 1.0}}, "speech is trained by l_lip, .*, and they by nothing else"),
         ({"trains": {"edi": 1.0}}, "speech is trained by l_lip, .*, and they by nothing else"),
         ({"trains": {"speech": 0.0, "edi": 1.0}}, "speech is trained by"),
-        ({"weights": {"l_lip": 1.0}}, "as a whole: weigh l_tone, l_emotion, l_pose as well"),
+        (
+            {"weights": {"l_lip": 1.0}},
+            "as a whole: weigh l_tone, l_emotion, l_lids, l_pose as well",
+        ),
         ({"weights": HEARD | {"l_pose": 0.0}}, "as a whole: weigh l_pose as well"),
         ({"weights": HEARD | {"l_dis": 1.0, "l_fea": 1.0}}, "l_fea, l_dis cannot be weighed"),
         ({"weights": HEARD | {"warp_truth": 1.0}}, "warp_truth cannot be weighed"),

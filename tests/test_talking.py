@@ -71,27 +71,29 @@ def test_terms_by_hand(recipe, talks):
     shown = Motion(torch.randn(4, 5, 6), torch.randn(4, 5, 4), torch.randn(4, 5, 3))
     ramp = 0.5 * torch.arange(5.0)[:, None]
     felt = shown.expression.mean(1) + 2
-    seen = Talk(shown, shown.lip + ramp, shown.expression - 3, felt, torch.tensor(1.5), None)
+    blink = shown.expression + 7 + torch.tensor([0, 0, 1, 0, 0])[:, None]  # one frame differs by 1
+    seen = Talk(shown, shown.lip + ramp, shown.expression - 3, felt, blink, torch.tensor(1.5), None)
     talks = dataclasses.replace(talks, strength=talks.strength * torch.tensor([[1], [0], [0], [0]]))
 
     terms = terms_of(recipe, talks, seen)
 
-    assert set(terms) == {"l_lip", "l_lip_motion", "l_tone", "l_emotion", "l_pose"}
+    assert set(terms) == {"l_lip", "l_lip_motion", "l_tone", "l_emotion", "l_lids", "l_pose"}
     assert terms["l_lip"].item() == pytest.approx((0 + 0.25 + 1 + 2.25 + 4) / 5, rel=1e-4)
     assert terms["l_lip_motion"].item() == pytest.approx(0.25, rel=1e-4)
     assert terms["l_tone"].item() == pytest.approx(9, rel=1e-4)
     assert terms["l_emotion"].item() == pytest.approx(4 / 4, rel=1e-4)  # one label of four
+    assert terms["l_lids"].item() == pytest.approx((0.8**2 + 4 * 0.2**2) / 5, rel=1e-4)
     assert terms["l_pose"] == 1.5
 
 
 def test_what_frames_show_gets_no_gradient(recipe, talks):
     shown = Motion(*(torch.randn(4, 5, n, requires_grad=True) for n in (6, 4, 3)))
-    lip, tone, felt = (torch.randn(*s, requires_grad=True) for s in ((4, 5, 6), (4, 5, 3), (4, 3)))
+    made = [torch.randn(*s, requires_grad=True) for s in ((4, 5, 6), (4, 5, 3), (4, 3), (4, 5, 3))]
 
-    sum(terms_of(recipe, talks, Talk(shown, lip, tone, felt, None, None)).values()).backward()
+    sum(terms_of(recipe, talks, Talk(shown, *made, None, None)).values()).backward()
 
     assert all(part.grad is None for part in shown)
-    assert all(part.grad.any() for part in (lip, tone, felt))
+    assert all(part.grad.any() for part in made)
 
 
 def test_l_sync_reaches_speech_alone_and_leaves_the_expert(recipe, talks, sync):
@@ -155,6 +157,39 @@ def test_frames_are_rendered_of_the_person_beside_them(recipe, talks):
 
     assert torch.allclose(whole[1:2], alone, atol=1e-4)
     assert not torch.allclose(whole[:1], alone, atol=1e-2)
+
+
+def test_blink_is_learnt_from_what_closed_eyes_change(recipe, talks):
+    state, phase = state_of(TINY_BASE), recipe.phases["hear"]
+    frames = talks.target.flatten(0, 1)
+    with torch.no_grad():  # frames that differ by the eyes alone
+        shown = state.model.motion(frames).expression.unflatten(0, (4, 5))
+    wanted = torch.tensor([2.0, 0.0, -1.0])
+    closed = talks.closed
+    seen = Talking(state.model)(talks, phase, taught(talks))
+    seen = seen._replace(
+        shown=seen.shown._replace(expression=shown[:, :1] + closed[..., None] * wanted)
+    )
+    lids = torch.optim.Adam([state.model.speech._lids], 0.02)
+
+    for _ in range(200):
+        talk = seen._replace(blink=state.model.speech.blink(closed))
+        terms = dict(loss_terms(state.model, state.discriminator, phase, talks, talk, METHOD))
+        lids.zero_grad()
+        terms["l_lids"].backward()
+        lids.step()
+
+    assert torch.allclose(state.model.speech.blink(torch.ones(1))[0], wanted, atol=0.02)
+
+
+def test_eyes_that_no_landmarks_show_teach_nothing_and_break_nothing(recipe, talks):
+    state = state_of(TINY_BASE)
+    blind = dataclasses.replace(talks, closed=torch.zeros_like(talks.closed))
+
+    steps(state, blind, [Stretch("hear", recipe.phases["hear"], 2)], 2)
+
+    assert not state.model.speech._lids.any()
+    assert state.model.speech._lids.grad is not None  # data parallelism waits for it
 
 
 def test_hearing_renders_nothing(recipe, talks):

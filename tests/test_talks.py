@@ -12,7 +12,7 @@ from fixtalk.pages import find_pages, missing_labels
 from fixtalk.pairs import PairSampler
 from fixtalk.reenactment import Batch
 from fixtalk.swap import mouth_box
-from fixtalk.talks import TALK, mouths_at, strength_in, talk_at
+from fixtalk.talks import TALK, eyes_closed, mouths_at, strength_in, talk_at
 from tests.clip_shards import write_shard
 from tests.drawn_faces import face_points, flat_face
 from tests.voices import FOX, spoken
@@ -105,6 +105,22 @@ def test_mouths_follow_the_frames():
     assert np.array_equal(mouths[0][:, :-1], mouths[1][:, 1:])
 
 
+def test_closed_eyes_are_told_from_those_the_clip_shows_mostly():
+    row = clip()
+    points = row["landmarks"].copy()
+    lids = np.array([[-3, 0], [-1, -1], [1, -1], [3, 0], [1, 1], [-1, 1]])  # corner first
+    for frame in range(FRAMES):
+        open_ = {6: 0.5, 7: 0.0, 8: 1.2}.get(frame, 1.0)
+        points[frame, 36:42] = [22, 26] + lids * [1, open_]
+        points[frame, 42:48] = [42, 26] + lids * [1, open_]
+
+    closed = eyes_closed(row | {"landmarks": points}, [5, 6, 7, 8, 9])
+
+    assert closed.dtype == np.float32
+    assert closed.tolist() == pytest.approx([0, 0.5, 1, 0, 0], abs=1e-5)  # wide open is 0 too
+    assert not eyes_closed(row | {"landmarks": None}, [5, 6, 7, 8, 9]).any()
+
+
 def test_strength_is_zero_where_emotion_or_level_is_unknown():
     known = {"emotion": "happy", "level": 3}
 
@@ -136,6 +152,7 @@ def test_talks_of_a_batch_are_frames_sound_and_mouths_of_one_clip(sampler):
     assert batch.source.shape == (8, 3, SIDE, SIDE)
     assert batch.target.shape == batch.driver.shape == (8, TALK, 3, SIDE, SIDE)
     assert batch.mouth.shape == (8, TALK, SIDE, SIDE)
+    assert batch.closed.shape == (8, TALK)
     assert batch.shows_target.all()
     spoken_by = {True: clip(), False: clip(clicked=3)}
     told = set()
