@@ -44,6 +44,14 @@ from benchmarks.crop import cropped
 print(cropped(Path(sys.argv[1]))[1], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 """
 
+APART = """
+import sys
+from pathlib import Path
+from benchmarks.crop import cropped
+for _ in range(int(sys.argv[2])):
+    cropped(Path(sys.argv[1]))
+"""
+
 
 def recipe() -> CropConfig:
     """The parameters of params.yaml at the published resolution."""
@@ -130,6 +138,21 @@ def crop_folder(folder: Path, video: Path, videos: int, workers: int) -> float:
     return time.perf_counter() - begin
 
 
+def apart(video: Path, videos: int, processes: int) -> float:
+    """Seconds of as many videos in processes that share nothing: what the machine has to give."""
+    links = [video.with_name(f"apart{n}.mp4") for n in range(processes)]
+    for link in links:
+        link.unlink(missing_ok=True)
+        link.symlink_to(video)
+    begin = time.perf_counter()
+    commands = [[sys.executable, "-c", APART, str(n), str(videos // processes)] for n in links]
+    started = [subprocess.Popen(command, cwd=ROOT) for command in commands]
+    statuses = [one.wait() for one in started]
+    if any(statuses):
+        raise RuntimeError("a process of the comparison failed")
+    return time.perf_counter() - begin
+
+
 def report(title: str, value: float, unit: str, asked: str = "") -> None:
     """A line of the table."""
     print(f"| {title} | {value:.1f} {unit} | {asked} |", flush=True)
@@ -158,6 +181,8 @@ def main(
         if workers:
             both = crop_folder(folder, short, VIDEOS, 2)
             report(f"{VIDEOS} videos, two workers", both, f"s, {alone / both:.2f} times", "1.7")
+            one, two = (apart(short, VIDEOS, processes) for processes in (1, 2))
+            report("the same in two processes apart", two, f"s, {one / two:.2f} times")
         config = load_config(TrainConfig, "train", ROOT / "params.yaml")
         for title, change in (("plain", PLAIN), ("augmented", config.augmentation)):
             pace = pairs_a_second(folder / "clips1", change)
