@@ -92,7 +92,7 @@ bench-metrics: .peers/.stamp ; $(PY) -m benchmarks.metrics
 bench-model: setup ; $(PY) -m benchmarks.model
 
 ## bench-crop  frames a second of the crop stage, its memory, and pairs a second from its shards
-bench-crop: setup ; $(PY) -m benchmarks.crop
+bench-crop: setup ; $(RUN) $(PY) scripts/session.py $(PY) -m benchmarks.crop
 
 ## ui         MLflow's comparison pages on 127.0.0.1:5000
 ui: setup ; $(RUN) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000

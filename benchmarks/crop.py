@@ -1,7 +1,7 @@
 """A talking head at 512 px → frames a second of the crop stage, its memory, pairs a second.
 
-Run it as `python -m benchmarks.crop`. Speed is in CPU-seconds, so that a busy machine does not
-change it; what two workers gain is in seconds of the clock and wants an idle machine.
+Run it as `make bench-crop`: one Ray session for all. Speed is in CPU-seconds, so that a busy
+machine does not change it; what two workers gain is in seconds and wants an idle machine.
 """
 
 import json
