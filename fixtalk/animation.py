@@ -2,7 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 
 import numpy as np
 import torch
@@ -47,7 +47,10 @@ def animate(
             without an audio encoder, or the model gave NaN.
     """
     calming = Calming(smoothing)
-    for frames in animate_in_batches(model, source, drivers, gains, calming, blinks, batch):
+    batches = animate_in_batches(
+        model, source, drivers, calming=calming, batch=batch, gains=gains, blinks=blinks
+    )
+    for frames in batches:
         yield from frames
 
 
@@ -55,10 +58,11 @@ def animate_in_batches(
     model: FixTalk,
     source: UInt8[np.ndarray, "side side 3"],
     drivers: Sequence[AnyDriver],
-    gains: Mapping[str, float] | None,
+    *,
     calming: Calming,
-    blinks: Iterable[float],
     batch: int,
+    gains: Mapping[str, float] | None = None,
+    blinks: Iterable[float] = (),
 ) -> Iterator[UInt8[np.ndarray, "frames side side 3"]]:
     """The same as `animate`, `batch` frames at a time; `calming` tells how much they trembled."""
     person = _encode(model, source)
@@ -71,8 +75,9 @@ def animate_in_batches(
             if not frames:
                 raise ValueError(f"the driver of {', '.join(driver.components)} has no frames")
         motions = [dict(ChainMap(*moved)) for moved in zip(*parts, strict=True)]
-        for motion, closed in zip(motions, islice(lids, length), strict=False):
-            motion["expression"] = _blinking(model, person, motion, closed)
+        if shut := list(islice(lids, length)):
+            for motion, closed in zip_longest(motions, shut, fillvalue=0.0):
+                motion["expression"] = _blinking(model, person, motion, closed)
         yield _render(model, person, motions, count)
         count += length
 

@@ -78,7 +78,9 @@ def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
     watch, calming = Stopwatch(device), Calming(Smoothing() if config.smooth else None)
     source = crop_frame(picture, person.box, side)
     lids = blinks(config.seed) if config.blink else ()
-    batches = animate_in_batches(model, source, drivers, config.gains, calming, lids, config.batch)
+    batches = animate_in_batches(
+        model, source, drivers, calming=calming, batch=config.batch, gains=config.gains, blinks=lids
+    )
     pictures: Iterable[np.ndarray] = _timed(batches, watch)
     if config.paste_back:
         pictures = map(PasteBack(picture, person.box), pictures)

@@ -61,7 +61,7 @@ def perform(
         watch: laps of the model, the spectrogram left out.
     """
     batches = animate_in_batches(
-        network, source[0], script.drivers(head), None, Calming(None), batch
+        network, source[0], script.drivers(head), calming=Calming(None), batch=batch
     )
     begin = time.perf_counter()
     for frames in batches:

@@ -61,8 +61,8 @@ def test_blink_is_added_to_the_expression_and_to_nothing_else(model, rendered, d
     monkeypatch.setattr(model.speech, "blink", lambda closed: closed[..., None] * change)
     lids = [0.0, 0.5, 1.0, 0.25]  # shorter than the ten frames
 
-    still, plain = rendered(clip(1, components=(driven,)), batch=4)
-    moved, blinking = rendered(clip(1, components=(driven,)), batch=4, blinks=lids)
+    still, plain = rendered(clip(1, components=(driven,)), batch=3)
+    moved, blinking = rendered(clip(1, components=(driven,)), batch=3, blinks=lids)
 
     added = torch.zeros(10, 3)
     added[:4] = torch.tensor(lids)[:, None] * change
