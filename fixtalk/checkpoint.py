@@ -117,7 +117,9 @@ def _read_weights(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(load_file(path))
     except Exception as error:
-        raise ValueError(f"{path} does not fit {CONFIG}: {error}") from error
+        raise ValueError(
+            f"{path} does not fit {CONFIG}: {error}\nIs it of another version? Train it again."
+        ) from error
 
 
 class _replacing:  # noqa: N801 - reads as a verb at its use

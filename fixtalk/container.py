@@ -145,6 +145,11 @@ def sound_stream(container: Any, name: str) -> Any | None:
     return stream
 
 
+def seconds_of(frame: Any, default: Fraction) -> Fraction:
+    """Time stamp of a decoded frame."""
+    return default if frame.pts is None else frame.pts * Fraction(frame.time_base)
+
+
 def header_seconds(stream: Any) -> Fraction:
     """Length of a stream by its header, 0 if it does not say."""
     with suppress(ValueError):  # Matroska's tag; anybody can write anything there

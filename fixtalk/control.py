@@ -16,7 +16,7 @@ from fixtalk.shapes import Float
 
 Item = TypeVar("Item")
 BLINK = (0.5, 1.0, 0.8, 0.4, 0.1)  # how far the eyes are closed, frame by frame: 0.2 s
-PAUSE = (2.0, 6.0)  # seconds between two blinks of somebody who talks
+PAUSE = (1.0, 3.5)  # seconds between two blinks: 24 a minute, as of somebody who talks
 CENTRE, SIDE = 0.452, 0.274  # Gaussian of one frame's deviation, three taps
 
 
@@ -91,7 +91,7 @@ def gaussian(values: Iterable[Tensor]) -> Iterator[Tensor]:
 def blinks(seed: int) -> Iterator[float]:
     """How far the eyes are closed, frame by frame without end: 0 open, 1 shut.
 
-    A blink comes after a random pause of 2 to 6 seconds.
+    A blink comes after a random pause of 1 to 3.5 seconds.
 
     Args:
         seed: another one, other pauses.

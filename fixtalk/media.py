@@ -23,10 +23,12 @@ from fixtalk.container import (
     name_of,
     open_video,
     packets_of,
+    seconds_of,
     sound_stream,
 )
 from fixtalk.encoding import encode_video, write_video
 from fixtalk.shapes import Float, Int, UInt8
+from fixtalk.sound import place, sound_by_time
 
 __all__ = [
     "FPS",
@@ -144,7 +146,7 @@ class VideoReader:
                 if (frame.width, frame.height) != shape:
                     self.damage = f"the picture changes its size from {shape} within the video"
                     return
-                time = _seconds(frame, default=step if last is None else last + step)
+                time = seconds_of(frame, default=step if last is None else last + step)
                 start = time if start is None else start
                 if last is not None and time <= last:
                     broken += 1
@@ -208,24 +210,13 @@ def read_audio(video: Video, frames: int) -> Int[np.ndarray, " samples"]:
     with open_video(video) as (container, stream):
         if sound_stream(container, name_of(video)) is None:
             return np.zeros(0, np.int16)
-        start = _seconds(_first_frame(container, stream, video), default=Fraction(0))
+        start = seconds_of(_first_frame(container, stream, video), default=Fraction(0))
     audio = np.zeros(frames * SAMPLES_PER_FRAME, np.int16)
     with open_video(video) as (container, _):
-        position, expected = 0, None
-        resampler = None
-        for frame in frames_of(container, container.streams.audio[0]):
-            time = _seconds(frame, default=expected or Fraction(0))
-            if expected is None or abs(time - expected) > Fraction(1, FPS):
-                position = _place(audio, position, resampler.resample(None) if resampler else [])
-                resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-                position = round((time - start) * SAMPLE_RATE)
+        for position, samples in sound_by_time(container, container.streams.audio[0], start):
             if position >= len(audio):
                 break
-            expected = time + Fraction(frame.samples, frame.sample_rate)
-            frame.pts = None  # the position is kept here; a jump would make the resampler stretch
-            position = _place(audio, position, resampler.resample(frame))
-        if resampler:
-            _place(audio, position, resampler.resample(None))
+            place(audio, position, samples)
     return audio
 
 
@@ -266,24 +257,8 @@ def _first_frame(container: Any, stream: Any, video: Video) -> av.VideoFrame:
     raise MediaError(f"{name_of(video)}: no frame can be decoded; fetch the file again")
 
 
-def _place(audio: np.ndarray, position: int, frames: list[av.AudioFrame]) -> int:
-    """Copy frames into `audio` at `position`, as far as they fit; the position after them."""
-    for frame in frames:
-        samples = frame.to_ndarray()[0]
-        skipped = max(0, -position)
-        end = min(len(audio), position + len(samples))
-        if end > position + skipped:
-            audio[position + skipped : end] = samples[skipped : end - position]
-        position += len(samples)
-    return position
-
-
 def _pixels(frame: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
     """RGB pixels, turned upright as the file's display matrix asks."""
     # One thread: starting a pool of threads for every frame costs up to 2 ms on busy cores.
     pixels = frame.reformat(format="rgb24", threads=1).to_ndarray()
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
-
-
-def _seconds(frame: Any, default: Fraction) -> Fraction:
-    return default if frame.pts is None else frame.pts * Fraction(frame.time_base)

@@ -16,7 +16,7 @@ from fixtalk.animation import animate_in_batches
 from fixtalk.control import Calming, Jitter, Smoothing, blinks
 from fixtalk.drivers import AnyDriver, Driver, EmotionDriver, SpeechDriver
 from fixtalk.face import crop_frame
-from fixtalk.media import SAMPLE_RATE, VideoReader, read_audio, write_video
+from fixtalk.media import FPS, SAMPLE_RATE, VideoReader, read_audio, write_video
 from fixtalk.mel import frames_of, stream_pieces
 from fixtalk.paste import PasteBack
 from fixtalk.picture import read_picture
@@ -73,11 +73,13 @@ def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
     speech = _speech(config, cast, say) if config.audio else None
     first = next(iter(cast))
     frames = frames_of(speech) if first == SPEECH else clips[first].frames
-    sound = _sound(config, first, speech, frames, say)
+    if speech is not None:
+        speech = fit(speech, frames, config.audio, say)
+    sound = speech if config.audio else _track(first, frames)
     drivers = [_driver(config, m, cast[m], clips.get(m), speech, side) for m in cast]
     watch, calming = Stopwatch(device), Calming(Smoothing() if config.smooth else None)
     source = crop_frame(picture, person.box, side)
-    lids = blinks(config.seed) if config.blink else ()
+    lids = _lids(config.seed, model, frames, say) if config.blink else ()
     batches = animate_in_batches(
         model, source, drivers, calming=calming, batch=config.batch, gains=config.gains, blinks=lids
     )
@@ -150,14 +152,19 @@ def _clip_driver(
     return Driver(frames=cropped(), components=components, neutral=neutral)
 
 
-def _sound(
-    config: AnimateConfig, first: Mover, speech: np.ndarray | None, frames: int, say: Say
-) -> np.ndarray | None:
-    """Samples for all frames, in time with the first mover; None without any."""
-    if speech is not None:
-        return fit(speech, frames, config.audio, say)
-    samples = read_audio(first, frames)
+def _track(clip: Path, frames: int) -> np.ndarray | None:
+    """Samples of the clip's own sound; None without any."""
+    samples = read_audio(clip, frames)
     return samples if samples.any() else None
+
+
+def _lids(seed: int, model: fixtalk.FixTalk, frames: int, say: Say) -> Iterable[float]:
+    """How far the eyes are closed in each frame, with what is to be known of it."""
+    times = sum(closed == 1 for closed in islice(blinks(seed), frames))
+    say(f"{times} blinks in {frames / FPS:.2f} s")
+    if not model.speech.blink(torch.ones(1, device=next(model.parameters()).device)).any():
+        say("warning: this model has learnt no blink, as no landmarks told it of eyes: none shows")
+    return blinks(seed)
 
 
 def _timed(batches: Iterator[np.ndarray], watch: Stopwatch) -> Iterator[np.ndarray]:

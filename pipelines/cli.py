@@ -46,10 +46,12 @@ def animate(
     emotion: Annotated[str | None, typer.Option(help="expression by name: happy, sad …")] = None,
     level: Annotated[float | None, typer.Option(help="of the emotion, 1 to 3; else 2")] = None,
     blink: Annotated[bool, typer.Option("--blink", help="close the eyes now and then")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="another one, other poses and blinks")] = 0,
-    lip_gain: Annotated[float, typer.Option(min=0, help="0: as the source, 2: doubled")] = 1,
-    pose_gain: Annotated[float, typer.Option(min=0, help="the same of the head")] = 1,
-    expression_gain: Annotated[float, typer.Option(min=0, help="the same of the expression")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="other poses and blinks")] = 0,
+    lip_gain: Annotated[
+        float, typer.Option(min=0, max=10, help="0: as the source, 2: doubled")
+    ] = 1,
+    pose_gain: Annotated[float, typer.Option(min=0, max=10, help="the same of the head")] = 1,
+    expression_gain: Annotated[float, typer.Option(min=0, max=10, help="of the expression")] = 1,
     relative: Annotated[bool, typer.Option("--relative", help="motion since the start")] = False,
     smooth: Annotated[bool, typer.Option("--smooth", help="calm the motion")] = False,
     paste_back: Annotated[bool, typer.Option("--paste-back", help="whole picture")] = False,

@@ -162,7 +162,7 @@ def _key(config: CropConfig, entry: dict[str, Any], raw: Path) -> str:
 def _code() -> bytes:
     package = Path(inspect.getfile(FaceDetector)).parent
     names = ["container", "dataset", "encoding", "face", "head_pose", "media", "quality", "shots"]
-    sources = [package / f"{name}.py" for name in [*names, "tracks"]]
+    sources = [package / f"{name}.py" for name in [*names, "sound", "tracks"]]
     sources += [Path(inspect.getfile(module)) for module in (marks, pieces)]
     return b"".join(source.read_bytes() for source in [*sources, Path(__file__)])
 

@@ -41,19 +41,17 @@ class Corpus:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What the labels make possible, or why not: exact warps, and the gate of L_dis."""
+        """What the labels make possible, or why not."""
         without = max(self.missing[name] for name in EXACT)
         pointless = self.missing["landmarks"]
+        exact = f"off: {without} of {self.clips} clips have no exact labels" if without else "on"
+        blind = f"off: {pointless} of {self.clips} clips have no landmarks"
+        labelled = blind if pointless else "on"
         return {
-            "warp_truth": f"off: {without} of {self.clips} clips have no exact labels"
-            if without
-            else "on",
-            "motion_gate": f"off: {pointless} of {self.clips} clips have no landmarks"
-            if pointless
-            else "on",
-            "l_mouth": f"off: {pointless} of {self.clips} clips have no landmarks"
-            if pointless
-            else "on",
+            "warp_truth": exact,
+            "motion_gate": labelled,
+            "l_mouth": labelled,
+            "l_lids": f"in part {blind}" if pointless else "on",
         }
 
 

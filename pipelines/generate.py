@@ -25,7 +25,7 @@ from pipelines.config import StageConfig, load_config
 from pipelines.files import append_row, read_rows, write_text
 from pipelines.protocols import Pair, audio_pairs, cross_pairs, self_pairs
 from pipelines.speed import Stopwatch, summarise
-from pipelines.talk import CONTROLS, Script, another_voice, perform
+from pipelines.talk import CONTROLS, Script, perform, scripts
 
 COLUMNS = ["clip", "person", "session", "motion", "frames", "video", "audio", "emotion", "level"]
 COPY_SOURCE = "copy_source"
@@ -84,7 +84,7 @@ def generate(config: GenerateConfig, clips: Path, model: Path, videos: Path) -> 
     jobs = [
         Job(pair, model, config.batch, rows[pair.source_clip]["video"],
             rows[pair.driver_clip]["video"], script, made / pair.protocol / f"{pair.pair}.mkv")
-        for pair, script in zip(pairs, _scripts(pairs, rows, system), strict=True)
+        for pair, script in zip(pairs, scripts(pairs, rows, system), strict=True)
     ]  # fmt: skip
     missing = [job for job in jobs if not job.video.exists()]
     times = partial / "speed.jsonl"
@@ -113,6 +113,8 @@ def _choose(
             coverage[protocol] = {"pairs": 0, "possible": 0, "reason": refused, "skipped": []}
             continue
         pairs, skipped = PAIRS[protocol](rows)
+        if system == "shuffled" and len(pairs) < 2:
+            pairs, skipped = [], [_lonely(pair) for pair in pairs]
         chosen += pairs[: config.max_pairs]
         report = {"pairs": min(len(pairs), config.max_pairs), "possible": len(pairs)}
         if not pairs:
@@ -123,29 +125,16 @@ def _choose(
     return chosen, coverage
 
 
+def _lonely(pair: Pair) -> dict[str, str]:
+    clip = pair.truth_clip
+    return {"truth": clip, "driver": clip, "reason": f"no voice but that of {clip}"}
+
+
 def _refused(protocol: str, system: str, speaks: bool) -> str | None:
     """Why a system has no part in a protocol."""
     if protocol == "audio":
         return None if speaks else "this model has no audio encoder"
     return "a control of the audio protocol" if system in CONTROLS else None
-
-
-def _scripts(
-    pairs: list[Pair], rows: Mapping[str, Mapping[str, Any]], system: str
-) -> Iterator[Script | None]:
-    """What is said in each pair; shuffled voices say what the pair half a list on should say."""
-    spoken = [pair.truth_clip for pair in pairs if pair.protocol == "audio"]
-    voice = system if system in CONTROLS else "own"
-    for pair in pairs:
-        if pair.protocol != "audio":
-            yield None
-            continue
-        row = rows[pair.truth_clip]
-        audio = row["audio"]
-        if voice == "shuffled":
-            other = spoken[(spoken.index(pair.truth_clip) + len(spoken) // 2) % len(spoken)]
-            audio = another_voice(rows[other]["audio"], len(audio))
-        yield Script(voice, audio, row["emotion"], row["level"])
 
 
 def _make(job: Job) -> dict[str, Any]:
@@ -250,6 +239,7 @@ def _fingerprint(
     for clip in sorted({clip for pair in pairs for clip in (pair.source_clip, pair.driver_clip)}):
         digest.update(hashlib.sha256(rows[clip]["video"]).digest())
         digest.update(hashlib.sha256(rows[clip]["audio"] or b"").digest())
+        digest.update(f"{rows[clip]['emotion']} {rows[clip]['level']}".encode())
     return digest.hexdigest()
 
 

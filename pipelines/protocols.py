@@ -78,7 +78,8 @@ def audio_pairs(
     """Every clip with sound, made from its speech and the pose it shows; and what was left out.
 
     The source is frame 0 of the person's next clip of the same session, taken in the same light:
-    neither its lips nor its expression are those of the speech. People alternate.
+    neither its lips nor its expression are those of the speech. Where there is no other clip it is
+    frame 0 of the clip itself, as the published comparisons take it. People alternate.
     """
     heard = [row for row in rows if row["audio"]]
     skipped = [

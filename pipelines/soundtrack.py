@@ -26,7 +26,10 @@ def read_speech(path: Path) -> Int[np.ndarray, " samples"]:
     """
     info = _video(path)
     if info is None:
-        return read_sound(path)
+        speech = read_sound(path)
+        if len(speech) < SAMPLES_PER_FRAME:
+            raise MediaError(f"{path}: {len(speech)} samples, less than a frame of 0.04 s")
+        return speech
     if not info.has_audio:
         raise MediaError(f"{path}: no sound track in it; give a file with sound", "no sound")
     frames = round(info.duration_seconds * FPS)

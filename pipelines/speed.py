@@ -53,9 +53,10 @@ def summarise(clips: Sequence[dict[str, Any]], batch: int) -> dict[str, Any]:
         batch: frames that the model sees at once.
 
     Returns:
-        "fps_model": frames a second of the model alone, its source encoded before; "fps": end to
-        end, with decoding, source and lossless encoding; "latency_ms_p50" and "_p99": from the
-        model's getting a driver frame to its picture, which is the time of its batch;
+        "fps_model": frames a second of the model alone, its source encoded before (in the audio
+        protocol as the first batch begins); "fps": end to end, with decoding, source and lossless
+        encoding; "latency_ms_p50" and "_p99": from the model's getting a driver frame to its
+        picture, which is the time of its batch;
         "memory_mb": peak, allocated on the GPU or else of the process. None without a model or
         a clip.
     """

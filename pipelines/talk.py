@@ -1,9 +1,9 @@
 """Source frame, speech, a reference of the head → frames of the audio protocol and its controls."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from fixtalk.control import Calming
 from fixtalk.drivers import AnyDriver, Driver, EmotionDriver, SpeechDriver
 from fixtalk.mel import mel_pieces, mel_spectrogram
 from fixtalk.model import FixTalk
+from pipelines.protocols import Pair
 from pipelines.speed import Stopwatch
 
 Voice = Literal["own", "silent", "shuffled"]
@@ -46,6 +47,27 @@ class Script:
         return drivers
 
 
+def scripts(
+    pairs: Sequence[Pair], rows: Mapping[str, Mapping[str, Any]], system: str
+) -> Iterator[Script | None]:
+    """What is said in each pair; shuffled voices say what the pair half a list on should say.
+
+    None stands for pairs of other protocols.
+    """
+    spoken = [pair.truth_clip for pair in pairs if pair.protocol == "audio"]
+    voice = system if system in CONTROLS else "own"
+    for pair in pairs:
+        if pair.protocol != "audio":
+            yield None
+            continue
+        row = rows[pair.truth_clip]
+        audio = row["audio"]
+        if voice == "shuffled":
+            other = spoken[(spoken.index(pair.truth_clip) + len(spoken) // 2) % len(spoken)]
+            audio = _another_voice(rows[other]["audio"], len(audio))
+        yield Script(voice, audio, row["emotion"], row["level"])
+
+
 def perform(
     network: FixTalk, source: np.ndarray, head: np.ndarray, script: Script, batch: int,
     watch: Stopwatch,
@@ -70,6 +92,6 @@ def perform(
         begin = time.perf_counter()
 
 
-def another_voice(audio: bytes, length: int) -> bytes:
+def _another_voice(audio: bytes, length: int) -> bytes:
     """Another clip's samples, repeated or cut to the length in bytes."""
     return (audio * (length // len(audio) + 1))[:length]

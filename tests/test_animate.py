@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import fixtalk
 from fixtalk.checkpoint import save_checkpoint
 from fixtalk.control import blinks
 from fixtalk.media import probe, read_audio, read_video
@@ -191,13 +190,25 @@ def test_eyes_that_close_now_and_then_change_these_frames_alone(files, tmp_path)
     ), "batch": 64, "model": files / "hears", "seed": 2}  # fmt: skip
 
     made(files, tmp_path / "a.mp4", **options)
-    made(files, tmp_path / "b.mp4", **options, blink=True)
+    _, said = made(files, tmp_path / "b.mp4", **options, blink=True)
 
     plain, blinking = (read_video(tmp_path / name).astype(int) for name in ("a.mp4", "b.mp4"))
     changed = np.abs(plain - blinking).mean((1, 2, 3))
     closed = np.array(list(islice(blinks(2), len(plain))))
     assert closed.any()
+    assert any(f"{np.sum(closed == 1)} blinks in 7.00 s" in line for line in said)
     assert changed[closed > 0.4].min() > 2 * changed[closed == 0].max()
+
+
+def test_eyes_that_have_learnt_nothing_are_told_of(files, tmp_path):
+    model = speaking()
+    model.speech._lids.data.zero_()
+    save_checkpoint(model, tmp_path / "blind", {})
+
+    _, said = made(files, tmp_path / "a.mp4", expression="still", blink=True,
+                   model=tmp_path / "blind")  # fmt: skip
+
+    assert any("has learnt no blink" in line for line in said)
 
 
 def test_smoothing_tells_what_it_calmed(files, tmp_path):
@@ -350,5 +361,15 @@ def test_ten_minutes_of_speech_take_no_more_memory_than_their_samples(files, tmp
     assert peaks[1] - peaks[0] < 3 * samples, peaks
 
 
-def test_python_has_the_same(files):
-    assert fixtalk.animate.__module__ == "fixtalk.animation"
+def test_head_that_outlives_its_speech_hears_silence(files, tmp_path):
+    """Without sound it goes on, not backwards."""
+    rng = np.random.default_rng(0)
+    samples = np.concatenate([rng.normal(0, 0.2, 6400), np.zeros(9600)])  # of 1 s
+    for name, sound in (("short", samples[:6400]), ("whole", samples)):
+        path = write_sound(tmp_path / f"{name}.wav", sound, 16000, "pcm_s16le")
+        made(files, tmp_path / f"{name}.mp4", audio=path, lips="driving", pose="natural",
+             expression="heard", model=files / "hears")  # fmt: skip
+
+    short, whole = (read_video(tmp_path / f"{name}.mp4") for name in ("short", "whole"))
+    assert np.array_equal(short, whole)
+    assert not np.array_equal(short[10], short[8])

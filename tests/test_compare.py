@@ -20,6 +20,7 @@ from pipelines.cli import app
 from pipelines.compare import compare
 from pipelines.matching import CompareError
 from pipelines.panel import Panel
+from tests.talkers import clicks, write_sound
 
 FRAMES = 8
 
@@ -300,6 +301,42 @@ def test_sound_files_are_read_and_others_refused(tmp_path, suffix):
         read_sound(tmp_path / "silent.mp4")
     with pytest.raises(MediaError, match=r"none\.wav: not found"):
         read_sound(tmp_path / "none.wav")
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "mkv"])
+def test_sound_behind_a_gap_stays_in_its_time(tmp_path, suffix):
+    """Packets that are lost, or time stamps that jump, leave silence and move nothing."""
+    whole = write_sound(tmp_path / f"a.{suffix}", clicks([0.5, 4.5], 5, 16000), 16000, "aac")
+    path = tmp_path / f"b.{suffix}"
+    with av.open(str(whole)) as given, av.open(str(path), "w") as made:
+        track = made.add_stream_from_template(given.streams.audio[0])
+        for packet in given.demux(given.streams.audio[0]):
+            if packet.dts is not None and not 1 < packet.pts * packet.time_base < 4:
+                packet.stream = track
+                made.mux(packet)
+
+    heard, wanted = (np.abs(read_sound(one).astype(int)) for one in (path, whole))
+
+    assert abs(len(heard) - len(wanted)) < 1600
+    loud = np.flatnonzero(heard > 0.3 * heard.max()) / 16000
+    assert loud.min() == pytest.approx(0.5, abs=0.04)
+    assert loud.max() == pytest.approx(4.5, abs=0.04)
+    assert np.array_equal(heard[:12000], wanted[:12000])
+
+
+def test_sound_that_changes_its_rate_on_the_way_is_read_on(tmp_path):
+    parts = [
+        write_sound(tmp_path / f"{rate}.mp3", clicks([0.5], 1, rate), rate, "mp3")
+        for rate in (24000, 44100)
+    ]
+    joined = tmp_path / "joined.mp3"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+    heard = np.abs(read_sound(joined).astype(int))
+
+    loud = np.flatnonzero(heard > 0.3 * heard.max()) / 16000
+    assert 1.8 < len(heard) / 16000 < 2.4
+    assert loud.min() < 0.7 < 1.3 < loud.max()
 
 
 def test_label_file_without_clips_is_refused(folders):

@@ -84,9 +84,11 @@ def test_tags_tell_what_labels_make_possible(config, clips, tmp_path):
         "warp_truth": "off: 21 of 21 clips have no exact labels",
         "motion_gate": "on",
         "l_mouth": "on",
+        "l_lids": "on",
     }
     for name in ("motion_gate", "l_mouth"):
         assert find_corpus(config, bare).tags[name] == "off: 21 of 21 clips have no landmarks"
+    assert find_corpus(config, bare).tags["l_lids"].startswith("in part off: 21 of 21 clips")
 
 
 def test_two_datasets_are_trained_on_together(config, clips):

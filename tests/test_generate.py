@@ -19,6 +19,7 @@ from pipelines.files import append_row
 from pipelines.generate import (
     GenerateConfig,
     Job,
+    _choose,
     _fingerprint,
     _renderer,
     _run_key,
@@ -131,6 +132,18 @@ def test_audio_pairs_take_their_source_from_another_clip_of_the_session_and_list
     assert all(pair.driver_clip == pair.truth_clip for pair in pairs)
     assert {pair.person for pair in pairs[:2]} == {"S000", "S001"}
     assert [one["truth"] for one in skipped] == ["S001/silent"]
+
+
+def test_one_voice_alone_cannot_be_shuffled():
+    rows = [{**clip_row("S000/a", 0, None, frames=8), "audio": bytes(8 * 1280)}]
+    config = CONFIG.model_copy(update={"protocols": ["audio"]})
+
+    own, coverage = _choose(config, rows, "hears", True)
+    shuffled, lonely = _choose(config, rows, "shuffled", True)
+
+    assert (len(own), coverage["audio"]["pairs"]) == (1, 1)
+    assert not shuffled
+    assert lonely["audio"]["skipped"][0]["reason"] == "no voice but that of S000/a"
 
 
 @pytest.fixture(scope="module")

@@ -143,8 +143,16 @@ def sampler(tmp_path):
     return of
 
 
+def winking(row, every):
+    """The same row, its eyes shut in every so-many-th frame."""
+    points = row["landmarks"].copy()
+    points[::every, 36:48, 1] = 26
+    return row | {"landmarks": points}
+
+
 def test_talks_of_a_batch_are_frames_sound_and_mouths_of_one_clip(sampler):
     rows = [clip(emotion="sad", level=2), clip(clip="a1", person="B", clicked=3)]
+    rows = [winking(row, every) for row, every in zip(rows, (3, 4), strict=True)]
 
     arrays = sampler(rows).talks(0, range(8))
     batch = Batch.of(arrays)
@@ -152,17 +160,16 @@ def test_talks_of_a_batch_are_frames_sound_and_mouths_of_one_clip(sampler):
     assert batch.source.shape == (8, 3, SIDE, SIDE)
     assert batch.target.shape == batch.driver.shape == (8, TALK, 3, SIDE, SIDE)
     assert batch.mouth.shape == (8, TALK, SIDE, SIDE)
-    assert batch.closed.shape == (8, TALK)
     assert batch.shows_target.all()
-    spoken_by = {True: clip(), False: clip(clicked=3)}
+    spoken_by = dict(zip((True, False), rows, strict=True))
     told = set()
-    for frames, speech, mouths, strength in zip(
-        arrays["target"], arrays["speech"], arrays["mouth"], arrays["strength"], strict=True
-    ):
+    names = ("target", "speech", "mouth", "closed", "strength")
+    for frames, speech, mouths, closed, strength in zip(*map(arrays.get, names), strict=True):
         places, is_sad = indices(frames), bool(strength.any())
         assert places == list(range(places[0], places[0] + TALK))
         assert np.array_equal(speech, talk_at(spoken_by[is_sad], places[2])[1])
         assert np.array_equal(mouths, mouths_at(spoken_by[is_sad], places, SIDE))
+        assert (closed > 0.5).tolist() == [not place % (3 if is_sad else 4) for place in places]
         told.add(is_sad)
     assert told == {True, False}
 

@@ -14,12 +14,12 @@ from fixtalk.container import (
     SAMPLE_RATE,
     SOUND_FORMATS,
     MediaError,
-    frames_of,
     header_seconds,
     open_media,
     packets_of,
     sound_stream,
 )
+from fixtalk.sound import place, sound_by_time
 
 LATE = 0.25  # seconds that a video may end early: containers round
 
@@ -124,19 +124,8 @@ def sound_of(media: Path, start: Fraction, seconds: float) -> np.ndarray:
         stream.codec_context.thread_count = 1
         # a second before: the decoder and the resampler need a run-up
         container.seek(int(max(start - 1, 0) / stream.time_base), stream=stream)
-        resampler, position, expected = None, 0, None
-        for frame in frames_of(container, stream):
-            time = frame.pts * frame.time_base if frame.pts is not None else expected or start
-            if expected is None or abs(time - expected) > Fraction(1, 25):
-                resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-                position = round((time - start) * SAMPLE_RATE)
-            expected = time + Fraction(frame.samples, frame.sample_rate)
+        for position, heard in sound_by_time(container, stream, start):
             if position >= len(samples):
                 break
-            frame.pts = None
-            for piece in resampler.resample(frame):
-                heard = piece.to_ndarray()[0]
-                inside = slice(max(position, 0), max(position + len(heard), 0))
-                samples[inside] = heard[max(-position, 0) :][: len(samples[inside])]
-                position += len(heard)
+            place(samples, position, heard)
     return samples
