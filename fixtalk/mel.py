@@ -70,7 +70,7 @@ def mel_pieces(
     return mels[:, columns].transpose(1, 0, 2)[:, None]
 
 
-def frames_of(audio: Int[np.ndarray, " samples"]) -> int:
+def num_frames(audio: Int[np.ndarray, " samples"]) -> int:
     """Video frames that a sound lasts; a begun one counts."""
     return -(-len(audio) // SAMPLES_PER_FRAME)
 
@@ -78,14 +78,14 @@ def frames_of(audio: Int[np.ndarray, " samples"]) -> int:
 def stream_pieces(
     audio: Int[np.ndarray, " samples"],
 ) -> Iterator[Float[np.ndarray, "1 mels 16"]]:
-    """The pieces of all frames of a sound (`frames_of`), one after the other.
+    """The pieces of all frames of a sound (`num_frames`), one after the other.
 
     The same as `mel_pieces` of the whole, in memory that does not grow with the sound.
 
     Raises:
         ValueError: fewer than two samples.
     """
-    count = frames_of(audio)
+    count = num_frames(audio)
     for start in range(0, max(1, count), STRETCH):
         frames = range(start, min(start + STRETCH, count))
         low = max(0, first_column(start) - GUARD)

@@ -15,7 +15,7 @@ from fixtalk.shapes import Float
 from fixtalk.strict import STRICT
 
 EMOTIONS = ("happy", "angry", "disgusted", "fear", "sad", "neutral", "surprised", "contempt")
-REACH = 10.0  # times a layer's output: coefficients lie far from zero, a step of Adam is small
+SCALE = 10.0  # times a layer's output: coefficients lie far from zero, a step of Adam is small
 LEVELS = (1, 2, 3)  # of an emotion, as MEAD counts them
 # Kernel, stride and padding of the 13 layers of Wav2Lip's audio encoder, and their channels.
 LAYERS = (
@@ -77,19 +77,19 @@ class Speech(nn.Module):
 
     def lip(self, sounds: Float[Tensor, "frames sounds"]) -> Float[Tensor, "frames lips"]:
         """Coefficients of the lips."""
-        return REACH * self._lip(sounds)
+        return SCALE * self._lip(sounds)
 
     def tone(self, sounds: Float[Tensor, "frames sounds"]) -> Float[Tensor, "frames expressions"]:
         """Coefficients of the expression, as far as it can be heard."""
-        return REACH * self._tone(sounds)
+        return SCALE * self._tone(sounds)
 
     def show(self, strengths: Float[Tensor, "frames 8"]) -> Float[Tensor, "frames expressions"]:
         """Expression of an emotion (`strength_of`), whoever shows it."""
-        return REACH * self._emotion(strengths)
+        return SCALE * self._emotion(strengths)
 
     def blink(self, closed: Float[Tensor, "*frames"]) -> Float[Tensor, "*frames expressions"]:
         """What closing the eyes adds to an expression: 0 open, 1 shut."""
-        return REACH * closed[..., None] * self._lids
+        return SCALE * closed[..., None] * self._lids
 
 
 def strength_of(emotion: str, level: float) -> Float[Tensor, " 8"]:

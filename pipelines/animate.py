@@ -17,7 +17,7 @@ from fixtalk.control import Calming, Jitter, Smoothing, blinks
 from fixtalk.drivers import AnyDriver, Driver, EmotionDriver, SpeechDriver
 from fixtalk.face import crop_frame
 from fixtalk.media import FPS, SAMPLE_RATE, VideoReader, read_audio, write_video
-from fixtalk.mel import frames_of, stream_pieces
+from fixtalk.mel import num_frames, stream_pieces
 from fixtalk.paste import PasteBack
 from fixtalk.picture import read_picture
 from pipelines.preflight import Framing, detector, frame_clip, frame_picture
@@ -72,7 +72,7 @@ def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
         _report(say, f"{clip} ({', '.join(cast[clip])})", framing)
     speech = _speech(config, cast, say) if config.audio else None
     first = next(iter(cast))
-    frames = frames_of(speech) if first == SPEECH else clips[first].frames
+    frames = num_frames(speech) if first == SPEECH else clips[first].frames
     if speech is not None:
         speech = fit(speech, frames, config.audio, say)
     sound = speech if config.audio else _track(first, frames)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fixtalk.model import FixTalk
-from fixtalk.speech import REACH, SpeechConfig
+from fixtalk.speech import SCALE, SpeechConfig
 from tests.conftest import TINY
 
 TINY_SPEECH = SpeechConfig(width=0.1, hidden=8, memory=2)
@@ -43,5 +43,5 @@ def loudness_as_lips():
     model.speech._lip = nn.Linear(1, 6, bias=False)
     model.speech._tone = nn.Linear(1, 3, bias=False)
     with torch.no_grad():
-        model.speech._lip.weight.copy_(torch.eye(6)[:, :1] / REACH)
+        model.speech._lip.weight.copy_(torch.eye(6)[:, :1] / SCALE)
     return model

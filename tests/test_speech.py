@@ -71,7 +71,8 @@ def test_nothing_is_said_before_something_is_learnt():
     speech = Speech(CONFIG, lips=6, poses=4, expressions=3)
     sounds = speech.hear(pieces(3))
 
-    for silent in (speech.lip(sounds), speech.tone(sounds), speech.show(torch.eye(8))):
+    parts = speech.lip(sounds), speech.tone(sounds), speech.show(torch.eye(8))
+    for silent in (*parts, speech.blink(torch.ones(3))):
         assert not silent.any()
 
 
