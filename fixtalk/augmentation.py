@@ -1,5 +1,6 @@
 """Frames of a pair → the same motion under other colours, another complexion, another head."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,44 +30,45 @@ class Augmentation:
             raise ValueError(f"{self}: flip lies in [0, 1], the others are at least 0")
 
 
+def mirror(frame: UInt8[np.ndarray, "side side 3"]) -> UInt8[np.ndarray, "side side 3"]:
+    """The frame with left and right exchanged."""
+    return cv2.flip(frame, 1)
+
+
 def recolour(
-    frames: UInt8[np.ndarray, "views side side 3"], gains: Float[np.ndarray, " 3"]
-) -> UInt8[np.ndarray, "views side side 3"]:
-    """All frames under the same channel gains, by a table: pixels have 256 values."""
-    table = pixels(np.arange(256, dtype=np.float32)[None, :, None] * gains)
-    return np.stack([cv2.LUT(np.ascontiguousarray(frame), table) for frame in frames])
-
-
-def pixels(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """Colours as bytes."""
-    return values.round().clip(0, 255).astype(np.uint8)
+    frame: UInt8[np.ndarray, "side side 3"], gains: Float[np.ndarray, " 3"]
+) -> UInt8[np.ndarray, "side side 3"]:
+    """The frame under these channel gains, rounded and clipped."""
+    return cv2.transform(frame, np.diag(gains))
 
 
 def disguise(
     rng: np.random.Generator,
-    frames: Float[np.ndarray, "views side side 3"],
+    frames: Sequence[UInt8[np.ndarray, "side side 3"]],
+    gains: Float[np.ndarray, " 3"],
     augmentation: Augmentation,
-) -> Float[np.ndarray, "views side side 3"]:
+) -> list[UInt8[np.ndarray, "side side 3"]]:
     """Drivers with another complexion and head shape: what is left to read is motion.
+
+    Args:
+        rng: of the complexion and the shape, which all frames share.
+        frames: drivers as they were filmed.
+        gains: of the pair's colours, which the complexion comes on top of.
+        augmentation: how far both may go.
 
     Source: Burkov et al. 2020 (latent pose reenactment), section 3.1, pose augmentation.
     """
-    gains = np.exp(rng.normal(0, augmentation.driver_colour, 3)).astype(np.float32)
+    gains = gains * np.exp(rng.normal(0, augmentation.driver_colour, 3)).astype(np.float32)
     swapped = augmentation.driver_colour > 0 and rng.random() < COLOUR_SWAPS
-    frames = frames * gains
-    if swapped:
-        frames = frames[..., rng.permutation(3)]
+    colours = np.diag(gains)[rng.permutation(3) if swapped else slice(None)]
     scales = np.exp(rng.normal(0, augmentation.driver_stretch, 2))
-    if augmentation.driver_stretch == 0:
-        return frames
-    side = frames.shape[1]
+    side = len(frames[0])
     shift = (side - 1) / 2 * (1 - scales)
-    matrix = np.array([[scales[0], 0, shift[0]], [0, scales[1], shift[1]]])
-    return np.stack(
-        [
-            cv2.warpAffine(
-                np.ascontiguousarray(frame), matrix, (side, side), borderMode=cv2.BORDER_REPLICATE
-            )
-            for frame in frames
-        ]
-    )
+    shape = np.array([[scales[0], 0, shift[0]], [0, scales[1], shift[1]]])
+    changed = []
+    for frame in frames:
+        values = cv2.transform(frame.astype(np.float32), colours)
+        if augmentation.driver_stretch > 0:
+            values = cv2.warpAffine(values, shape, (side, side), borderMode=cv2.BORDER_REPLICATE)
+        changed.append(cv2.convertScaleAbs(values))
+    return changed

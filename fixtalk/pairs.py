@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from fixtalk.augmentation import Augmentation, disguise, pixels, recolour
+from fixtalk.augmentation import Augmentation, disguise, mirror, recolour
 from fixtalk.dataset import Row
 from fixtalk.media import decode_frames
 from fixtalk.pages import Item, Order, Page, read_page
@@ -135,20 +135,20 @@ class PairSampler:
         if swaps:  # draws of its own: the pair stays the same without
             partners = np.random.default_rng([self.seed, item.epoch, lane, step, 1])
             frames += self._swapped(partners, item, driver, frames[1])
-        frames = np.stack(frames)
+        side = len(frames[0])
         truth = self.truth(source, driver) if warps else None
-        mouth = mouth_box(_landmarks(driver), frames.shape[1]) if self.labelled else None
+        mouth = mouth_box(_landmarks(driver), side) if self.labelled else None
         if rng.random() < self.augmentation.flip:
-            frames = frames[:, :, ::-1]
+            frames = [mirror(frame) for frame in frames]
             truth = truth and _mirror(truth)
             mouth = mouth[:, ::-1] if self.labelled else None
         gains = np.exp(rng.normal(0, self.augmentation.colour, 3)).astype(np.float32)
-        drivers = disguise(rng, frames[1:] * gains, self.augmentation)
-        frames = np.concatenate([recolour(frames[:2], gains), pixels(drivers)])
+        filmed = [recolour(frame, gains) for frame in frames[:2]]
+        drivers = disguise(rng, frames[1:], gains, self.augmentation)
         views = ("source", "target", "driver", *(("lip", "pose") if swaps else ()))
-        pair = dict(zip(views, frames, strict=True)) | {"shows_target": not is_stranger}
+        pair = dict(zip(views, filmed + drivers, strict=True)) | {"shows_target": not is_stranger}
         if self.labelled:
-            pair["moves"] = self._moves(source, driver, frames.shape[1])
+            pair["moves"] = self._moves(source, driver, side)
             pair["mouth"] = mouth
         if truth:
             pair["flow"], pair["valid"] = truth
@@ -160,13 +160,13 @@ class PairSampler:
         other = others[rng.integers(len(others))]
         source = other, int(rng.integers(other["frames"]))
         shown, speech, places = talk_at(row, int(rng.integers(row["frames"])))
-        frames = np.concatenate([_frame(source)[None], shown])
-        mouths = mouths_at(row, places, frames.shape[1]) if self.labelled else None
+        frames = [_frame(source), *shown]
+        mouths = mouths_at(row, places, len(frames[0])) if self.labelled else None
         if rng.random() < self.augmentation.flip:
-            frames = frames[:, :, ::-1]
+            frames = [mirror(frame) for frame in frames]
             mouths = mouths[:, :, ::-1] if self.labelled else None
         gains = np.exp(rng.normal(0, self.augmentation.colour, 3)).astype(np.float32)
-        frames = recolour(frames, gains)
+        frames = np.stack([recolour(frame, gains) for frame in frames])
         talk = {"source": frames[0], "driver": frames[1:], "target": frames[1:], "speech": speech}
         talk |= {"sound": sound_at(row, places), "strength": strength_in(row), "shows_target": True}
         talk["closed"] = eyes_closed(row, places)
