@@ -35,8 +35,7 @@ class Encoder(nn.Module):
         counts = [channels[side] for side in sorted(channels, reverse=True)]
         self.stem = ConvLayer(3, counts[0], 1)
         self.blocks = nn.ModuleList(ResBlock(a, b) for a, b in pairwise(counts))
-        self.head = nn.Conv2d(counts[-1], latent, 4, bias=False)
-        nn.init.normal_(self.head.weight, std=(counts[-1] * 16) ** -0.5)
+        self.head = ConvLayer(counts[-1], latent, 4, padding=0, activate=False)
 
     def forward(
         self, frames: Float[Tensor, "batch 3 height width"]

@@ -74,6 +74,13 @@ class Blur(nn.Module):
 class ConvLayer(nn.Module):
     """Equalised convolution, blurred and strided where it halves the map.
 
+    Args:
+        inputs, outputs: channels.
+        kernel: side.
+        padding: None keeps the size of the map.
+        downsample: halve the map.
+        activate: bias and leaky ReLU.
+
     Source: StyleGAN2 discriminator blocks; LIA's encoder.
     """
 
@@ -83,6 +90,7 @@ class ConvLayer(nn.Module):
         outputs: int,
         kernel: int,
         *,
+        padding: int | None = None,
         downsample: bool = False,
         activate: bool = True,
     ) -> None:
@@ -90,9 +98,10 @@ class ConvLayer(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if activate else None
         self.scale = 1 / math.sqrt(inputs * kernel**2)
-        padding = (4 - 2) + (kernel - 1)  # what a 4-tap blur and a stride of 2 take away
-        self.blur = Blur((padding + 1) // 2, padding // 2) if downsample else None
-        self.stride, self.padding = (2, 0) if downsample else (1, kernel // 2)
+        taken = (4 - 2) + (kernel - 1)  # by a 4-tap blur and a stride of 2
+        self.blur = Blur((taken + 1) // 2, taken // 2) if downsample else None
+        same = kernel // 2 if padding is None else padding
+        self.stride, self.padding = (2, 0) if downsample else (1, same)
         self.activate = activate
 
     def forward(self, x: Float[Tensor, "b inputs h w"]) -> Float[Tensor, "b outputs h2 w2"]:
@@ -204,3 +213,9 @@ class Upsample(nn.Module):
         spread = x.new_zeros(batch, channels, height, 2, width, 2)
         spread[:, :, :, 0, :, 0] = x
         return self.blur(spread.reshape(batch, channels, 2 * height, 2 * width))
+
+
+def equalised(network: nn.Module) -> set[nn.Parameter]:
+    """Weights of variance 1 that are scaled at run time: of all layers of this module."""
+    kinds = (EqualLinear, ConvLayer, ModulatedConv)
+    return {layer.weight for layer in network.modules() if isinstance(layer, kinds)}

@@ -174,6 +174,24 @@ def l_fea(
     return (-F.cosine_similarity(own - middle, cross - middle)).exp().mean()
 
 
+def lip_truth(
+    lips: Float[Tensor, "batch lips"], shape: Float[Tensor, "batch 2"]
+) -> Float[Tensor, ""]:
+    """Mean squared difference of the first two lip coefficients to how open and wide a mouth is.
+
+    The generator then learns from the first step on what lips do: lips that say nothing and a
+    generator that does not listen to them would wait for each other. Lower is better.
+
+    Args:
+        lips: coefficients read from a frame.
+        shape: of its mouth, by its landmarks.
+
+    Source: ours.
+    """
+    count = min(lips.shape[1], shape.shape[1])
+    return F.mse_loss(precise(lips)[:, :count], shape[:, :count])
+
+
 def imitation(
     coefficients: Float[Tensor, "batch coefficients"],
     teacher: Float[Tensor, "batch coefficients"],

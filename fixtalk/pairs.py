@@ -10,7 +10,7 @@ from fixtalk.media import decode_frames
 from fixtalk.pages import Item, Order, Page, read_page
 from fixtalk.reenactment import Batch
 from fixtalk.shapes import Bool, Float, UInt8
-from fixtalk.swap import mouth_box, swap_mouth
+from fixtalk.swap import mouth_box, mouth_shape, swap_mouth
 from fixtalk.talks import eyes_closed, mouths_at, sound_at, strength_in, talk_at
 
 Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
@@ -149,7 +149,7 @@ class PairSampler:
         pair = dict(zip(views, filmed + drivers, strict=True)) | {"shows_target": not is_stranger}
         if self.labelled:
             pair["moves"] = self._moves(source, driver, side)
-            pair["mouth"] = mouth
+            pair["mouth"], pair["lips"] = mouth, mouth_shape(_landmarks(driver))
         if truth:
             pair["flow"], pair["valid"] = truth
         return pair

@@ -10,13 +10,13 @@ from fixtalk.strict import STRICT
 
 BACKBONE = ("encoder", "lip_pose", "expression", "enhancement", "generator")
 PARTS = (*BACKBONE, "speech", "emi", "edi")
-PICTURE_TERMS = ("l_rec", "l_per", "l_mouth", "l_adv", "l_fea", "warp_truth")
+PICTURE_TERMS = ("l_rec", "l_per", "l_mouth", "l_adv", "l_fea", "warp_truth", "lip_truth")
 INDICATOR_TERMS = {"emi": ("l_dis", "imitation"), "edi": ("l_d_mem", "l_align")}
 # one for each part of speech
 _EACH_SPEECH_TERM = ("l_lip", "l_tone", "l_emotion", "l_lids", "l_pose")
 SPEECH_TERMS = (*_EACH_SPEECH_TERM, "l_lip_motion", "l_sync")
 TERMS = (*PICTURE_TERMS, *SPEECH_TERMS, *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
-_FACE_TERMS = ("l_fea", "warp_truth", *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
+_FACE_TERMS = ("l_fea", "warp_truth", "lip_truth", *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
 TEACHER_ALONE, TEACHER_MIXED = 0.2, 0.6  # of a phase, after which EDI's teacher steps back
 
 

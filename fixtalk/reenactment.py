@@ -30,6 +30,7 @@ class Batch:
     moves: Bool[Tensor, " batch"] | None = None  # its motion differs; None: no landmarks to tell
     # box around the target's; None: no landmarks
     mouth: Bool[Tensor, "batch *talk h w"] | None = None
+    lips: Float[Tensor, "batch 2"] | None = None  # the driver's mouth shape; None as above
     speech: Float[Tensor, "batch *talk 1 80 16"] | None = None  # pieces of those frames' sound
     sound: Int[Tensor, "batch samples"] | None = None  # of those frames and a little more
     strength: Float[Tensor, "batch 8"] | None = None  # of the emotion; 0: not known
@@ -125,11 +126,12 @@ class Reenactment(nn.Module):
         if not phase.uses_expression:
             motion = motion._replace(expression=None)
         own, driver, *others = _split(motion, count)
+        seen = seen._replace(own=driver)
         chunks = [m.chunk(count) for m in maps]
         source = Source(latents.chunk(count)[0], tuple(c[0] for c in chunks), own, None)
         if swaps:
             cross = driver._replace(lip=others[0].lip, pose=others[1].pose)
-            seen = seen._replace(own=driver, cross=cross)
+            seen = seen._replace(cross=cross)
             driver = _crossed(driver, cross)
         if model.edi is not None:
             source, seen = self._remember(seen, source, driver, [c[1] for c in chunks], taught)

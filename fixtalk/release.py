@@ -60,8 +60,6 @@ def load_edtalk(
     if wrong:
         raise ValueError(f"weights of EDTalk at {resolution} px: {_listed(wrong)}")
     weights = {name: given[theirs].reshape(ours[name].shape) for name, theirs in names.items()}
-    head = "backbone.encoder.head.weight"  # equalised at run time there, when initialised here
-    weights[head] = weights[head] * (1 / math.sqrt(weights[head][0].numel()))
     model.load_state_dict(weights)
     if exact:
         biases = [given[f"dec.fineadainresblock.{stage}.conv2.bias"] for stage in range(stages)]

@@ -60,6 +60,9 @@ def loss_terms(
                 for part in ("lip", "pose")
             ),
         )
+    if phase.weighs("lip_truth") and batch.lips is not None:
+        told = [motion.lip for motion in (seen.own, seen.cross) if motion is not None]
+        yield "lip_truth", sum(losses.lip_truth(lip, batch.lips) for lip in told) / len(told)
     if phase.weighs("l_dis") and model.emi is not None:
         among = batch.shows_target if batch.moves is None else batch.shows_target & batch.moves
         yield "l_dis", losses.l_dis(seen.source_code, seen.driver_code, method.margin, among)

@@ -13,7 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fixtalk import losses
 from fixtalk.discriminator import Discriminator
+from fixtalk.layers import equalised
 from fixtalk.model import FixTalk, ModelConfig
+from fixtalk.muon import Muon
 from fixtalk.phases import Phase, Stretch, parts, stretch_at, taught_share
 from fixtalk.reenactment import Batch, Reenactment
 from fixtalk.talking import Talking
@@ -36,7 +38,8 @@ class TrainState:
     model: FixTalk
     average: FixTalk  # exponential moving average of the model: what is exported
     discriminator: Discriminator
-    optimiser: torch.optim.Optimizer  # one group a part of the model
+    optimiser: torch.optim.Optimizer  # Adam, one group a part of the model
+    matrix_optimiser: Muon  # of the backbone's layers, one group a part
     discriminator_optimiser: torch.optim.Optimizer
     step: int = 0
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network  # for data parallelism
@@ -48,8 +51,12 @@ class TrainState:
         """Move networks and optimisers, in place."""
         for network in (self.model, self.average, self.discriminator):
             network.to(device)
-        for optimiser in (self.optimiser, self.discriminator_optimiser):
+        for optimiser in (self.optimiser, self.matrix_optimiser, self.discriminator_optimiser):
             optimiser.load_state_dict(optimiser.state_dict())  # moves tensors to their weights
+
+    def groups(self) -> list[dict]:
+        """Parameter groups of the model, each with its part."""
+        return [*self.optimiser.param_groups, *self.matrix_optimiser.param_groups]
 
     def state_dict(self) -> dict:
         """All that is needed to go on, ready for `torch.save`.
@@ -67,7 +74,8 @@ class TrainState:
         self.step, self.entered = saved["step"], None
 
 
-_SAVED = ("model", "average", "discriminator", "optimiser", "discriminator_optimiser")
+_OPTIMISERS = ("optimiser", "matrix_optimiser", "discriminator_optimiser")
+_SAVED = ("model", "average", "discriminator", *_OPTIMISERS)
 
 
 def start(config: ModelConfig, betas: tuple[float, float], seed: int) -> TrainState:
@@ -75,12 +83,18 @@ def start(config: ModelConfig, betas: tuple[float, float], seed: int) -> TrainSt
     torch.manual_seed(seed)
     model = FixTalk(config)
     discriminator = Discriminator(config.channels)
-    groups = [{"params": weights, "part": part} for part, weights in parts(model).items()]
+    layers = equalised(model.backbone)
+    adam, muon = [], []
+    for part, weights in parts(model).items():
+        for groups, turned in ((adam, False), (muon, True)):
+            if chosen := [weight for weight in weights if (weight in layers) is turned]:
+                groups.append({"params": chosen, "part": part})
     return TrainState(
         model=model,
         average=copy.deepcopy(model).requires_grad_(False),
         discriminator=discriminator,
-        optimiser=torch.optim.Adam(groups, betas=betas, fused=True),
+        optimiser=torch.optim.Adam(adam, betas=betas, fused=True),
+        matrix_optimiser=Muon(muon),
         discriminator_optimiser=torch.optim.Adam(
             discriminator.parameters(), betas=(0.0, 0.99), fused=True
         ),
@@ -113,6 +127,7 @@ def train_step(
     values: Counter = Counter()
     pictures = []
     state.optimiser.zero_grad(set_to_none=True)
+    state.matrix_optimiser.zero_grad(set_to_none=True)
     for batch, weight in _accumulating(state.wrapped_model, share):
         taught = _taught(taught_share(done), state.step, batch)
         with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=method.bfloat16):
@@ -130,6 +145,7 @@ def train_step(
             made = seen.frames[shown].detach()
             pictures.append(((one_by_one(batch.target[shown]), one_by_one(made)), weight))
     state.optimiser.step()
+    state.matrix_optimiser.step()
     if phase.discriminator:
         values.update(_discriminator_step(state, phase, pictures, method.bfloat16))
     state.step += 1
@@ -152,14 +168,14 @@ def _enter(state: TrainState, stretch: Stretch) -> None:
         ValueError: the phase trains nothing of this model.
     """
     trained = 0
-    for group in state.optimiser.param_groups:
+    for group in state.groups():
         rate = stretch.phase.trains.get(group["part"], 0)
         trained += rate > 0
         for weight in group["params"]:
             weight.requires_grad_(rate > 0)
             weight.grad = None
     if not trained:
-        names = ", ".join(group["part"] for group in state.optimiser.param_groups)
+        names = ", ".join(parts(state.model))
         raise ValueError(f"phase {stretch.name} trains no part of this model, which has {names}")
     state.wrapped_model = state.wrapped_discriminator = None  # let go of the phase before, first
     pass_ = Talking if stretch.phase.speaks else Reenactment
@@ -172,7 +188,7 @@ def _enter(state: TrainState, stretch: Stretch) -> None:
 def _set_learning_rates(state: TrainState, phase: Phase, done: float) -> None:
     first, last = phase.learning_rate
     rate = first + done * (last - first)
-    for group in state.optimiser.param_groups:
+    for group in state.groups():
         group["lr"] = rate * phase.trains.get(group["part"], 0)
     if phase.discriminator:
         for group in state.discriminator_optimiser.param_groups:
