@@ -8,7 +8,7 @@ from torch import Tensor
 from fixtalk.shapes import Float
 
 MOMENTUM = 0.9
-RATE = 5.0  # of a step's entries, in learning rates: Adam's steps are for biases
+RATE = 5.0  # learning rates that a step measures (root mean square)
 # Quintic whose iteration brings every singular value near 1, steepest at 0.
 QUINTIC = 3.4445, -4.775, 2.0315
 ITERATIONS = 4
@@ -47,9 +47,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """Roughly the nearest matrix whose singular values are equal: theirs end between 0.7 and 1.2.
+    """Roughly the nearest matrix with all singular values 1.
 
-    In bfloat16, as it is rough anyway; a matrix of float64 stays in it.
+    Values from a hundredth of the matrix' norm on end between 0.6 and 1.3, smaller ones below. In
+    bfloat16, as it is rough anyway; a matrix of float64 stays in it.
     """
     x = matrix if matrix.dtype == torch.float64 else matrix.bfloat16()
     is_tall = len(x) > len(x.T)

@@ -42,7 +42,7 @@ class Phase:
 
     trains: dict[str, float]  # part of the model → factor on the learning rate; others are frozen
     uses_expression: bool  # False leaves that path out: lips and pose explain all they can
-    learning_rate: tuple[float, float]  # Adam's at the first and last step; linear in between
+    learning_rate: tuple[float, float]  # at the first and last step; linear in between
     discriminator: DiscriminatorTraining | None  # None leaves it out
     weights: dict[str, float]  # of the loss terms; those of an indicator count where there is one
 

@@ -39,7 +39,7 @@ class TrainConfig(StageConfig):
     microbatch: int = Field(ge=2)  # pairs computed at once: a stranger is never alone
     pairs_per_visit: int = Field(ge=1)  # drawn of a clip in an epoch
     precision: Literal["bfloat16", "float32"]  # of convolutions
-    betas: tuple[Share, Share]  # of the model's Adam
+    betas: tuple[Share, Share]  # of Adam
     average_decay: Share  # of the moving average that is exported
     perceptual: Literal["discriminator", "vgg19"]  # whose features L_per compares
     margin: float = Field(ge=-1, le=1)  # ξ of L_dis

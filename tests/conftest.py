@@ -145,6 +145,7 @@ def pictures_that_move():
         mouth=mouth_at(40, 20).expand(4, -1, -1),
         lip=driver.roll(1, 0),
         pose=driver.roll(1, 2),
+        lips=torch.tensor([[0.0, 0.0], [1.0, 0.5], [-1.0, 0.0], [2.0, -0.5]]),
         flow=flow,
         valid=flow.abs().amax(-1) <= 1,
     )

@@ -135,6 +135,18 @@ def test_variants_start_as_the_base_they_go_on_from(recipe, batch, tmp_path):
         assert torch.equal(ours, theirs)
 
 
+def test_every_weight_belongs_to_one_optimiser(tiny_state):
+    turned, others = (
+        [weight for group in optimiser.param_groups for weight in group["params"]]
+        for optimiser in (tiny_state.matrix_optimiser, tiny_state.optimiser)
+    )
+
+    assert {*turned, *others} == set(tiny_state.model.parameters())
+    assert len(turned) + len(others) == len(list(tiny_state.model.parameters()))
+    assert tiny_state.model.backbone.encoder.head.weight in set(turned)
+    assert not any(weight in set(turned) for weight in parts(tiny_state.model)["enhancement"])
+
+
 def test_base_of_another_architecture_is_refused_by_what_differs(tmp_path):
     narrow = dataclasses.replace(TINY, widest=8)
     save_checkpoint(state_of(narrow).model, tmp_path, {})
