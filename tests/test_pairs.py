@@ -295,7 +295,7 @@ def test_lanes_split_over_workers_give_what_one_worker_gives(sampler, faces):
         ]
         assert set(wanted) == {
             "source", "driver", "target", "lip", "pose", "shows_target", "moves", "mouth", "flow",
-            "valid",
+            "lips", "valid",
         }  # fmt: skip
         for name, array in wanted.items():
             together = np.concatenate([part[name] for part in parts])

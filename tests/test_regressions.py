@@ -1,5 +1,6 @@
 """The gate on clips that were really harmed, and on real reruns, with networks that judge."""
 
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -39,6 +40,7 @@ def material(tmp_path_factory):
     """Clips, and judges that have learnt these very clips: the gate is tested here, not they."""
     root = tmp_path_factory.mktemp("judges")
     (root / "clips" / "shards").mkdir(parents=True)
+    shutil.copy(CLIPS.parents[1] / "coverage.json", root / "clips")
     table = pq.read_table(CLIPS)
     place = table.schema.get_field_index("split")
     for split in ("train", "test"):
