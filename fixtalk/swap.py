@@ -11,7 +11,8 @@ INNER_MOUTH = slice(60, 68)
 MARGIN = 5 / 256  # of the side, around the mouth; the paste fades out over it
 INNER_LIPS = [62, 66]  # middle of the upper one and of the lower one
 CORNERS = [48, 54]
-# Opening and width of a talking mouth in distances between eyes: middle and spread, 432 clips
+# Opening and width of a talking mouth in distances between eyes: about the middle and the spread.
+# In 432 rendered clips they are 0.22 and 0.77, 0.13 and 0.09.
 USUAL_MOUTH = np.array([0.25, 0.75], np.float32), np.array([0.13, 0.14], np.float32)
 BOX_MARGIN = 0.2  # of its longer side, around the box of a mouth
 CENTRE = 0.5 + 0.5j  # of the pixel that OpenCV calls (0, 0)
