@@ -78,7 +78,8 @@ class ConvLayer(nn.Module):
         inputs, outputs: channels.
         kernel: side.
         padding: None keeps the size of the map.
-        downsample: halve the map.
+        stride: of rows and columns.
+        downsample: halve the map, blurred, instead.
         activate: bias and leaky ReLU.
 
     Source: StyleGAN2 discriminator blocks; LIA's encoder.
@@ -91,6 +92,7 @@ class ConvLayer(nn.Module):
         kernel: int,
         *,
         padding: int | None = None,
+        stride: int | tuple[int, int] = 1,
         downsample: bool = False,
         activate: bool = True,
     ) -> None:
@@ -101,11 +103,11 @@ class ConvLayer(nn.Module):
         taken = (4 - 2) + (kernel - 1)  # by a 4-tap blur and a stride of 2
         self.blur = Blur((taken + 1) // 2, taken // 2) if downsample else None
         same = kernel // 2 if padding is None else padding
-        self.stride, self.padding = (2, 0) if downsample else (1, same)
+        self.stride, self.padding = (2, 0) if downsample else (stride, same)
         self.activate = activate
 
     def forward(self, x: Float[Tensor, "b inputs h w"]) -> Float[Tensor, "b outputs h2 w2"]:
-        """The convolved map, half as large where the layer down-samples."""
+        """The convolved map, smaller by the stride."""
         if self.blur is not None:
             x = self.blur(x)
         x = F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)

@@ -1,6 +1,5 @@
 """Mel pieces, emotions and the poses so far → coefficients of lips, expression and pose."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fixtalk.layers import GAIN, EqualLinear, leaky_relu
+from fixtalk.layers import GAIN, ConvLayer, EqualLinear
 from fixtalk.pose_flow import PoseFlow
 from fixtalk.shapes import Float
 from fixtalk.strict import STRICT
@@ -124,8 +123,10 @@ class AudioEncoder(nn.Module):
         counts = [1, *(max(1, round(channels * width)) for *_, channels in LAYERS)]
         self.width = counts[-1]
         self.layers = nn.ModuleList(
-            _Convolution(inputs, outputs, *shape)
-            for (inputs, outputs), (*shape, _) in zip(pairwise(counts), LAYERS, strict=True)
+            ConvLayer(inputs, outputs, kernel, stride=stride, padding=padding)
+            for (inputs, outputs), (kernel, stride, padding, _) in zip(
+                pairwise(counts), LAYERS, strict=True
+            )
         )
 
     def forward(self, pieces: Float[Tensor, "frames 1 80 16"]) -> Float[Tensor, "frames sounds"]:
@@ -135,26 +136,3 @@ class AudioEncoder(nn.Module):
             made = layer(x)
             x = (x + made) / GAIN if made.shape == x.shape else made
         return x.flatten(1)
-
-
-class _Convolution(nn.Module):
-    """Equalised convolution of any stride, bias and activation."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
-        stride: int | Sequence[int],
-        padding: int,
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.scale = (inputs * kernel**2) ** -0.5
-        self.stride, self.padding = stride, padding
-
-    def forward(self, x: Float[Tensor, "b inputs h w"]) -> Float[Tensor, "b outputs h2 w2"]:
-        """The activated map."""
-        x = F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
-        return leaky_relu(x)

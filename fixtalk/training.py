@@ -39,7 +39,7 @@ class TrainState:
     average: FixTalk  # exponential moving average of the model: what is exported
     discriminator: Discriminator
     optimiser: torch.optim.Optimizer  # Adam, one group a part of the model
-    matrix_optimiser: Muon  # of the backbone's layers, one group a part
+    matrix_optimiser: Muon  # of layers of the backbone and of speech, one group a part
     discriminator_optimiser: torch.optim.Optimizer
     step: int = 0
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network  # for data parallelism
@@ -84,6 +84,8 @@ def start(config: ModelConfig, betas: tuple[float, float], seed: int) -> TrainSt
     model = FixTalk(config)
     discriminator = Discriminator(config.channels)
     layers = equalised(model.backbone)
+    if model.speech is not None:
+        layers |= equalised(model.speech)
     adam, muon = [], []
     for part, weights in parts(model).items():
         for groups, turned in ((adam, False), (muon, True)):

@@ -170,7 +170,10 @@ class Reader:
         lanes = spans["lanes"][0].tolist()
         for step in range(int(spans["first"][0]), int(spans["end"][0])):
             try:
-                pairs, error = save(self.pairs(step, lanes)), b""
+                arrays = self.pairs(step, lanes).items()
+                # safetensors writes memory as it lies, whatever the order of the axes
+                pairs = save({name: np.ascontiguousarray(array) for name, array in arrays})
+                error = b""
             except Exception as own:
                 pairs, error = b"", pickle.dumps(portable(own))
             yield {"step": [step], "pairs": [pairs], "error": [error]}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
+from fixtalk.container import SAMPLES_PER_FRAME
 from pipelines.cluster import ray_session
 from pipelines.config import load_config
 from pipelines.feed import Reader, find_corpus, share_of, stream, training_pairs, validation_pairs
@@ -13,13 +14,15 @@ from pipelines.recipe import TrainConfig
 from tests.drawn_faces import face_points
 from tests.training_runs import FRAMES, PEOPLE, write_clips, write_params
 
-PHASES = [{"warp": 20}, {"decouple": 20}]  # the second needs other arrays than the first
+PHASES = [{"warp": 20}, {"decouple": 20}, {"hear": 5}]  # each needs other arrays
 
 
 @pytest.fixture
 def clips(tmp_path):
     walk = np.arange(FRAMES, dtype=np.float32)[:, None, None] * np.array([1, 0], np.float32)
-    return write_clips(tmp_path / "clips", landmarks=face_points() + walk)
+    noise = np.random.default_rng(0).integers(-9000, 9000, FRAMES * SAMPLES_PER_FRAME)
+    audio = noise.astype("<i2").tobytes()
+    return write_clips(tmp_path / "clips", landmarks=face_points() + walk, audio=audio)
 
 
 @pytest.fixture
@@ -29,7 +32,10 @@ def config(tmp_path):
 
 def sampled(config, corpus, step, lanes):
     """What the sampler gives at a step of the schedule above."""
-    return training_pairs(config, corpus).arrays(step, lanes, warps=True, swaps=step >= 20)
+    sampler = training_pairs(config, corpus)
+    if step >= 40:
+        return sampler.talks(step, lanes)
+    return sampler.arrays(step, lanes, warps=True, swaps=step >= 20)
 
 
 def is_same(one, other):
@@ -49,16 +55,20 @@ def test_mean_over_workers_is_the_mean_over_all_microbatches(workers, microbatch
     assert np.mean(sums) == pytest.approx(values.mean())
 
 
-def test_reader_gives_the_pairs_of_the_sampler_in_each_phase(config, clips):
+@pytest.mark.parametrize(
+    ("steps", "new"), [(range(17, 23), {"lip", "pose"}), (range(37, 43), {"speech", "sound"})]
+)
+def test_reader_gives_the_pairs_of_the_sampler_in_each_phase(config, clips, steps, new):
     corpus = find_corpus(config, clips)
-    spans = {"first": np.array([17]), "end": np.array([23]), "lanes": np.array([[4, 5, 6, 7]])}
+    spans = {"first": np.array([steps[0]]), "end": np.array([steps[-1] + 1])}
+    spans["lanes"] = np.array([[4, 5, 6, 7]])
 
     rows = list(Reader(config, corpus, config.schedule("base"))(spans))
 
-    assert [row["step"] for row in rows] == [[step] for step in range(17, 23)]
-    for step, row in zip(range(17, 23), rows, strict=True):
+    assert [row["step"] for row in rows] == [[step] for step in steps]
+    for step, row in zip(steps, rows, strict=True):
         assert is_same(load(row["pairs"][0]), sampled(config, corpus, step, [4, 5, 6, 7]))
-    assert {"lip", "pose"} <= set(load(rows[-1]["pairs"][0])) - set(load(rows[0]["pairs"][0]))
+    assert new <= set(load(rows[-1]["pairs"][0])) - set(load(rows[0]["pairs"][0]))
 
 
 def test_people_for_validation_are_not_trained_on(config, clips):
@@ -135,6 +145,6 @@ def test_stream_gives_every_step_in_order_and_errors_of_their_own_kind(config, c
             next(stream(*begun))
         shard.write_bytes(intact)
 
-    expected = [sampled(config, corpus, step, lanes) for step in range(3, 40)]
+    expected = [sampled(config, corpus, step, lanes) for step in range(3, 45)]
     assert all(map(is_same, streamed, expected))
     assert len(streamed) == len(expected)
