@@ -83,7 +83,7 @@ def animate(config: AnimateConfig, say: Say) -> dict[str, Any]:
     batches = animate_in_batches(
         model, source, drivers, calming=calming, batch=config.batch, gains=config.gains, blinks=lids
     )
-    pictures: Iterable[np.ndarray] = _timed(batches, watch)
+    pictures: Iterable[np.ndarray] = watch.each(batches)
     if config.paste_back:
         pictures = map(PasteBack(picture, person.box), pictures)
     with _progress(pictures, frames) as shown:
@@ -165,15 +165,6 @@ def _lids(seed: int, model: fixtalk.FixTalk, frames: int, say: Say) -> Iterable[
     if not model.speech.blink(torch.ones(1, device=next(model.parameters()).device)).any():
         say("warning: this model has learnt no blink, as no landmarks told it of eyes: none shows")
     return blinks(seed)
-
-
-def _timed(batches: Iterator[np.ndarray], watch: Stopwatch) -> Iterator[np.ndarray]:
-    """The frames one by one; a batch's time runs from the decoding of its drivers on."""
-    begin = time.perf_counter()
-    for frames in batches:
-        watch.laps.append((len(frames), time.perf_counter() - begin))
-        yield from frames
-        begin = time.perf_counter()
 
 
 @contextmanager

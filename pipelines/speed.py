@@ -4,7 +4,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,14 @@ class Stopwatch:
         yield
         self._wait()
         self.laps.append((frames, time.perf_counter() - begin))
+
+    def each(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Frames of the batches one by one; a lap is what the next batch takes to come."""
+        begin = time.perf_counter()
+        for frames in batches:
+            self.laps.append((len(frames), time.perf_counter() - begin))
+            yield from frames
+            begin = time.perf_counter()
 
     def stop(self, frames: int) -> dict[str, Any]:
         """All that `summarise` needs of the clip, as JSON can hold it."""

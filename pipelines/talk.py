@@ -1,6 +1,5 @@
 """Source frame, speech, a reference of the head → frames of the audio protocol and its controls."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -85,11 +84,7 @@ def perform(
     batches = animate_in_batches(
         network, source[0], script.drivers(head), calming=Calming(None), batch=batch
     )
-    begin = time.perf_counter()
-    for frames in batches:
-        watch.laps.append((len(frames), time.perf_counter() - begin))
-        yield from frames
-        begin = time.perf_counter()
+    return watch.each(batches)
 
 
 def _another_voice(audio: bytes, length: int) -> bytes:

@@ -60,3 +60,20 @@ def test_watch_counts_the_model_apart_from_the_rest():
     assert 0.02 <= seconds <= stopped["seconds"] - 0.02
     assert stopped["memory"] > 2**20
     assert stopped["device"]
+
+
+def test_watch_counts_what_each_batch_takes_to_come():
+    def slow():
+        for count in (2, 1):
+            time.sleep(0.02)
+            yield np.zeros((count, 4, 4, 3), np.uint8)
+
+    watch = Stopwatch(CPU)
+    frames = []
+    for frame in watch.each(slow()):
+        time.sleep(0.05)  # what is done with a frame does not count
+        frames.append(frame)
+
+    assert len(frames) == 3
+    assert [count for count, _ in watch.laps] == [2, 1]
+    assert all(0.02 <= seconds < 0.05 for _, seconds in watch.laps)

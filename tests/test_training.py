@@ -144,6 +144,7 @@ def test_every_weight_belongs_to_one_optimiser(tiny_state):
     assert {*turned, *others} == set(tiny_state.model.parameters())
     assert len(turned) + len(others) == len(list(tiny_state.model.parameters()))
     assert tiny_state.model.backbone.encoder.head.weight in set(turned)
+    assert tiny_state.model.speech.encoder.layers[0].weight in set(turned)
     assert not any(weight in set(turned) for weight in parts(tiny_state.model)["enhancement"])
 
 
