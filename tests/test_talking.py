@@ -101,7 +101,7 @@ def test_l_sync_reaches_speech_alone_and_leaves_the_expert(recipe, talks, sync):
     before = copy.deepcopy(sync.sync.state_dict())
     schedule = [Stretch("texture", recipe.phases["texture"], 3), Stretch("speak", phase, 3)]
     steps(state, talks, schedule, 2, sync)
-    state.optimiser.zero_grad(set_to_none=True)
+    state.model.zero_grad(set_to_none=True)
 
     seen = Talking(state.model)(talks, phase, taught(talks))
     terms = dict(loss_terms(state.model, state.discriminator, phase, talks, seen, sync))
