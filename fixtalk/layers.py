@@ -72,14 +72,14 @@ class Blur(nn.Module):
 
 
 class ConvLayer(nn.Module):
-    """Equalised convolution, blurred and strided where it halves the map.
+    """Equalised convolution, blurred where it halves the map.
 
     Args:
         inputs, outputs: channels.
         kernel: side.
-        padding: None keeps the size of the map.
-        stride: of rows and columns.
-        downsample: halve the map, blurred, instead.
+        padding: None keeps the size of the map at a stride of 1; not for `downsample`.
+        stride: of rows and columns; not for `downsample`.
+        downsample: halve the map, blurred before.
         activate: bias and leaky ReLU.
 
     Source: StyleGAN2 discriminator blocks; LIA's encoder.
@@ -218,6 +218,6 @@ class Upsample(nn.Module):
 
 
 def equalised(network: nn.Module) -> set[nn.Parameter]:
-    """Weights of variance 1 that are scaled at run time: of all layers of this module."""
+    """Weights that are scaled at run time, most of them of variance 1: of all layers here."""
     kinds = (EqualLinear, ConvLayer, ModulatedConv)
     return {layer.weight for layer in network.modules() if isinstance(layer, kinds)}

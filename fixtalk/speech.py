@@ -14,7 +14,7 @@ from fixtalk.shapes import Float
 from fixtalk.strict import STRICT
 
 EMOTIONS = ("happy", "angry", "disgusted", "fear", "sad", "neutral", "surprised", "contempt")
-SCALE = 10.0  # times a layer's output: coefficients lie far from zero, a step of Adam is small
+SCALE = 10.0  # times the output of layers that begin at zero: coefficients lie far from there
 LEVELS = (1, 2, 3)  # of an emotion, as MEAD counts them
 # Kernel, stride and padding of the 13 layers of Wav2Lip's audio encoder, and their channels.
 LAYERS = (

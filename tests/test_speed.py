@@ -71,9 +71,9 @@ def test_watch_counts_what_each_batch_takes_to_come():
     watch = Stopwatch(CPU)
     frames = []
     for frame in watch.each(slow()):
-        time.sleep(0.05)  # what is done with a frame does not count
+        time.sleep(1.0)  # what is done with a frame does not count
         frames.append(frame)
 
     assert len(frames) == 3
     assert [count for count, _ in watch.laps] == [2, 1]
-    assert all(0.02 <= seconds < 0.05 for _, seconds in watch.laps)
+    assert all(0.02 <= seconds < 1.0 for _, seconds in watch.laps)
