@@ -69,11 +69,16 @@ def rendered(renderer, mine, other):
     names = renderer.head.expressions.names
     person = build_person(renderer.head, mine.identity_seed, renderer.camera.resolution)
     light = build_light(mine.light_seed)
+    said = {clip: speak(clip.sentence, clip.voice) for clip in (mine, other)}
 
     def motion(spoken, moved, felt):
-        speech = speak(spoken.sentence, spoken.voice)
         return build_motion(
-            speech, felt.emotion, felt.level, moved.motion_seed, names, max_seconds=FRAMES / 25
+            said[spoken],
+            felt.emotion,
+            felt.level,
+            moved.motion_seed,
+            names,
+            max_seconds=FRAMES / 25,
         )
 
     made = {}
