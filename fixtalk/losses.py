@@ -12,6 +12,7 @@ from fixtalk.shapes import Bool, Float
 
 PYRAMID = 4  # scales 1, 1/2, 1/4, 1/8
 SMALLEST = 8  # pixels: a scale with a shorter side is left out
+MOUTH = slice(48, 68)  # of the iBUG points
 
 Direction = Literal["student||teacher", "teacher||student"]
 
@@ -86,6 +87,25 @@ def l_mouth(
     error = (precise(fake) - precise(real)).abs().mean(1) * mouth
     size = mouth.sum((1, 2)).clamp(min=1)
     return (error.sum((1, 2)) / size).mean()  # over all, so that shares of a batch add up
+
+
+def l_points(
+    fake: Float[Tensor, "batch 68 2"], real: Float[Tensor, "batch 68 2"]
+) -> Float[Tensor, ""]:
+    """L_points: how far landmarks lie from where they should, the mouth's shape once more.
+
+    A mouth that opens is a few dark pixels: colours forgive one that opens half as far. Mean
+    absolute differences of all points, and of the mouth's about their centre; lower is better.
+
+    Args:
+        fake: iBUG points that a frozen network finds in generated frames, in shares of the side.
+        real: in what they should be.
+
+    Source: ours.
+    """
+    error = precise(fake) - precise(real)
+    mouth = error[:, MOUTH]
+    return error.abs().mean() + (mouth - mouth.mean(1, keepdim=True)).abs().mean()
 
 
 def l_adv(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:

@@ -10,7 +10,9 @@ from fixtalk.strict import STRICT
 
 BACKBONE = ("encoder", "lip_pose", "expression", "enhancement", "generator")
 PARTS = (*BACKBONE, "speech", "emi", "edi")
-PICTURE_TERMS = ("l_rec", "l_per", "l_mouth", "l_adv", "l_fea", "warp_truth", "lip_truth")
+PICTURE_TERMS = (
+    "l_rec", "l_per", "l_mouth", "l_points", "l_adv", "l_fea", "warp_truth", "lip_truth"
+)  # fmt: skip
 INDICATOR_TERMS = {"emi": ("l_dis", "imitation"), "edi": ("l_d_mem", "l_align")}
 # one for each part of speech
 _EACH_SPEECH_TERM = ("l_lip", "l_tone", "l_emotion", "l_lids", "l_pose")

@@ -22,6 +22,8 @@ from fixtalk.container import (
 )
 from fixtalk.shapes import Int
 
+GROWTH = 60 * SAMPLE_RATE  # samples added at once to a sound of unknown length
+
 
 def read_sound(sound: Video) -> Int[np.ndarray, " samples"]:
     """All samples of the first sound track, int16 mono at 16 kHz, silence where it has a gap.
@@ -36,17 +38,17 @@ def read_sound(sound: Video) -> Int[np.ndarray, " samples"]:
         stream = sound_stream(container, name_of(sound))
         if stream is None:
             raise MediaError(f"{name_of(sound)}: no sound track in it", "no sound")
-        pieces, length = [], 0
+        audio, length = np.zeros(0, np.int16), 0
         for position, samples in sound_by_time(container, stream, None):
-            pieces.append((position, samples))
             length = max(length, position + len(samples))
             if length > MAX_SECONDS * SAMPLE_RATE:
                 raise MediaError(f"{name_of(sound)}: longer than {MAX_SECONDS} s; cut it")
+            if length > len(audio):  # grows in place: hours of sound are held once
+                audio.resize(length + GROWTH, refcheck=False)
+            place(audio, position, samples)
     if not length:
         raise MediaError(f"{name_of(sound)}: no sound can be decoded; fetch it again", "no sound")
-    audio = np.zeros(length, np.int16)
-    for position, samples in pieces:
-        place(audio, position, samples)
+    audio.resize(length, refcheck=False)
     return audio
 
 

@@ -20,6 +20,7 @@ from fixtalk.talking import Sync, Talk
 FEATURES = 0.1  # weight of the discriminator's features in L_per, where no VGG is at hand
 
 Look = Callable[[Tensor], list[Tensor]]
+Points = Callable[[Tensor], Tensor]  # frames → 68 landmarks in shares of the side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Method:
     margin: float  # ξ of L_dis
     alignment: losses.Direction  # of the KL divergence of L_align
     look: Look | None = None  # frozen features of L_per; None: edges and the discriminator's
+    points: Points | None = None  # frozen reader of L_points; None: that term is left out
     sync: Sync | None = None  # frozen expert of L_sync; None: that term is left out
 
 
@@ -86,6 +88,10 @@ def _picture_terms(
     if phase.weighs("l_mouth") and batch.mouth is not None:
         mouths = batch.mouth[shown]
         yield "l_mouth", losses.l_mouth(made, target, mouths.flatten(0, mouths.ndim - 3))
+    if phase.weighs("l_points") and method.points is not None:
+        with torch.no_grad():
+            wanted = method.points(target)
+        yield "l_points", losses.l_points(method.points(made), wanted)
     if phase.weighs("l_rec"):
         yield "l_rec", losses.l_rec(made, target)
     if phase.weighs("l_per"):

@@ -22,7 +22,7 @@ from fixtalk.paste import PasteBack
 from fixtalk.picture import read_picture
 from pipelines.preflight import Framing, detector, frame_clip, frame_picture
 from pipelines.roles import EMOTION, SPEECH, AnimateConfig, Mover, roles
-from pipelines.soundtrack import fit, read_speech
+from pipelines.soundtrack import fit, read_speech, silent_seconds
 from pipelines.speed import Stopwatch, summarise
 
 # The vocabulary of the press (IPTC) for what a model made; players and platforms look for it.
@@ -116,7 +116,9 @@ def _speech(config: AnimateConfig, cast: dict[Mover, tuple[str, ...]], say: Say)
     """Samples of the speech, with what is to be known of it."""
     speech = read_speech(config.audio)
     use = ", ".join(cast.get(SPEECH, ("sound track only",)))
-    say(f"{config.audio} ({use}): {len(speech) / SAMPLE_RATE:.2f} s of sound")
+    silent = silent_seconds(speech)  # that of damaged files as well
+    of_it = f", {silent:.2f} s of it silent" if silent else ""
+    say(f"{config.audio} ({use}): {len(speech) / SAMPLE_RATE:.2f} s of sound{of_it}")
     if not speech.any():
         say(f"warning: {config.audio}: silent")
     return speech

@@ -1,54 +1,69 @@
-"""data/clips/<dataset> → models/expert the network behind L_sync, taught by people of its own."""
+"""data/clips/<dataset> → models/expert the networks that losses look through, not the judges'."""
 
-import hashlib
 import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
-from metrics.local import LocalSync
+from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig, load_config
-from pipelines.exams import examine_sync
 from pipelines.files import write_text
-from pipelines.lessons import teach_sync
-from pipelines.perception import EXPERT, EXPERT_WEIGHTS
+from pipelines.perception import EXPERT
 from pipelines.practice import Course, UnlabelledError, read_material
+from pipelines.subjects import Job, learn
+
+
+class Steps(StageConfig):
+    """How long each expert learns."""
+
+    landmarks: int = Field(ge=1, description="batches of pictures")
+    sync: int = Field(ge=1, description="batches of eight clips")
 
 
 class ExpertConfig(StageConfig):
-    """How the network behind L_sync learns."""
+    """How the networks behind L_points and L_sync learn."""
 
     seed: int = Field(ge=0)  # another than the judges'
-    batch: int = Field(ge=2)  # pictures a step, while it learns where lips are
+    batch: int = Field(ge=2)  # pictures a step
     learning_rate: float = Field(gt=0)  # highest
-    steps: int = Field(ge=1)  # batches of eight clips
+    precision: Literal["bfloat16", "float32"]  # of convolutions while training
+    steps: Steps
 
 
 def expert(config: ExpertConfig, clips: Path, out: Path) -> None:
-    """Teach it by every sixth training person, whom no judge learns from, and examine it.
+    """Teach them by every sixth training person, whom no judge learns from, and examine them.
 
-    `out` gets expert.safetensors and expert.json. Where clips lack the labels that it learns from,
-    it gets the second only, which says so; L_sync is then left out of training, and the run tells.
+    `out` gets landmarks.safetensors, sync.safetensors and expert.json. Where clips lack the labels
+    that they learn from, it gets the last only, which says so; L_points and L_sync are then left
+    out of training, and the run tells.
     """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     try:
-        material = read_material(clips, "train", for_experts=True)
+        read_material(clips, "train", for_experts=True)
     except UnlabelledError as error:
         write_text(out / EXPERT, json.dumps({"reason": str(error)}, indent=1) + "\n")
         return
-    from safetensors.torch import save
+    jobs = [
+        Job(name, _course(config, steps), clips.resolve(), out / f"{name}.safetensors", True)
+        for name, steps in config.steps
+    ]
+    learnt = map_parallel(learn, jobs, "expert")
+    facts = {job.name: report for job, (report, _) in zip(jobs, learnt, strict=True)}
+    write_text(out / EXPERT, json.dumps({"seed": config.seed} | facts, indent=1) + "\n")
 
-    course = Course(**config.model_dump(), bfloat16=True)
-    network, _ = teach_sync(material, course)
-    content = save({name: values.contiguous() for name, values in network.state_dict().items()})
-    (out / EXPERT_WEIGHTS).write_bytes(content)
-    sha256 = hashlib.sha256(content).hexdigest()
-    examined = examine_sync(LocalSync(network, sha256), read_material(clips, "test"))
-    facts = {"sha256": sha256, "seed": config.seed, "accuracy": examined}
-    write_text(out / EXPERT, json.dumps(facts, indent=1) + "\n")
+
+def _course(config: ExpertConfig, steps: int) -> Course:
+    return Course(
+        steps=steps,
+        batch=config.batch,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        bfloat16=config.precision == "bfloat16",
+    )
 
 
 if __name__ == "__main__":

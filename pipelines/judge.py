@@ -4,22 +4,18 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import torch
 from pydantic import Field
-from torch import nn
 
 from fixtalk.dataset import read_clips
 from fixtalk.media import probe
-from metrics.local import LocalEmotion, LocalIdentity, LocalLandmarks, LocalSync
-from pipelines import exams, lessons, tracking
+from pipelines import tracking
 from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig, load_config
-from pipelines.practice import Course, Material, read_material
+from pipelines.practice import Course
+from pipelines.subjects import SUBJECTS, Job, learn
 
 LOGGED_LOSSES = 20  # points of each curve
 
@@ -44,33 +40,6 @@ class JudgeConfig(StageConfig):
     steps: Steps
 
 
-class Subject(NamedTuple):
-    """What there is to learn, how it is examined, and the judge who then knows it."""
-
-    teach: Callable[[Material, Course], tuple[nn.Module, list[float]]]
-    examine: Callable[[Any, Material], dict[str, Any]]
-    judge: type
-
-
-# the longest first, so that two cores finish together
-SUBJECTS = {
-    "emotion": Subject(lessons.teach_emotion, exams.examine_emotion, LocalEmotion),
-    "landmarks": Subject(lessons.teach_landmarks, exams.examine_landmarks, LocalLandmarks),
-    "identity": Subject(lessons.teach_identity, exams.examine_identity, LocalIdentity),
-    "sync": Subject(lessons.teach_sync, exams.examine_sync, LocalSync),
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One judge to train, all that a fresh process needs for it."""
-
-    name: str
-    course: Course
-    clips: Path
-    weights: Path
-
-
 def judge(config: JudgeConfig, clips: Path, out: Path) -> None:
     """Train the four judges on the training people and examine them on the held-out ones.
 
@@ -87,7 +56,7 @@ def judge(config: JudgeConfig, clips: Path, out: Path) -> None:
         Job(name, _course(config, name), clips.resolve(), partial / f"{name}.safetensors")
         for name in SUBJECTS
     ]
-    trained = dict(zip(SUBJECTS, map_parallel(_train, jobs, "judge"), strict=True))
+    trained = dict(zip(SUBJECTS, map_parallel(learn, jobs, "judge"), strict=True))
     facts = {
         "dataset": config.dataset,
         "resolution": _resolution(clips),
@@ -108,21 +77,6 @@ def _course(config: JudgeConfig, name: str) -> Course:
         seed=config.seed,
         bfloat16=config.precision == "bfloat16",
     )
-
-
-def _train(job: Job) -> tuple[dict[str, Any], list[float]]:
-    """Write the weights of one judge; what judges.json says of it, and the losses on the way."""
-    from safetensors.torch import save
-
-    torch.set_num_threads(1)  # several judges are trained side by side, and sums keep their order
-    subject = SUBJECTS[job.name]
-    network, losses = subject.teach(read_material(job.clips, "train"), job.course)
-    weights = {name: values.contiguous() for name, values in network.state_dict().items()}
-    content = save(weights)
-    job.weights.write_bytes(content)
-    examined = subject.judge(network, hashlib.sha256(content).hexdigest())
-    accuracy = subject.examine(examined, read_material(job.clips, "test"))
-    return {"sha256": examined.sha256, "accuracy": accuracy}, losses
 
 
 def _resolution(clips: Path) -> int:

@@ -29,7 +29,7 @@ NOISE = 4.0  # grey levels, largest deviation
 TURN, STRETCH, SHIFT = 0.1, 0.08, 0.06  # spread: radians, log scale, shares of half a side
 STEADIER = 0.4  # share of these that is left of them where eyes and mouth are already found
 MISSED = 0.006  # shares of the side by which crops for training miss eyes and mouth
-EXPERTS = 6  # one training person in so many teaches the network behind L_sync, and no judge
+EXPERTS = 6  # one training person in so many teaches the networks behind losses, and no judge
 WHOLE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))  # matrix of the crop that is the picture itself
 
 

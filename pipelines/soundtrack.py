@@ -14,12 +14,13 @@ from fixtalk.media import (
     probe,
     read_audio,
 )
+from fixtalk.mel import num_frames
 from fixtalk.shapes import Int
 from fixtalk.sound import read_sound
 
 
 def read_speech(path: Path) -> Int[np.ndarray, " samples"]:
-    """Int16 mono at 16 kHz; that of a video from its first picture to its last.
+    """Int16 mono at 16 kHz, whole frames; that of a video from its first picture to its last.
 
     Raises:
         MediaError: not readable, without sound, or a video that does not say how long it is.
@@ -29,6 +30,7 @@ def read_speech(path: Path) -> Int[np.ndarray, " samples"]:
         speech = read_sound(path)
         if len(speech) < SAMPLES_PER_FRAME:
             raise MediaError(f"{path}: {len(speech)} samples, less than a frame of 0.04 s")
+        speech.resize(num_frames(speech) * SAMPLES_PER_FRAME, refcheck=False)  # silence at the end
         return speech
     if not info.has_audio:
         raise MediaError(f"{path}: no sound track in it; give a file with sound", "no sound")
@@ -36,6 +38,12 @@ def read_speech(path: Path) -> Int[np.ndarray, " samples"]:
     if not frames:
         raise MediaError(f"{path}: does not say how long it is; convert it to mp4 or wav")
     return read_audio(path, frames)
+
+
+def silent_seconds(speech: Int[np.ndarray, " samples"]) -> float:
+    """Length of the video frames without any sound: pauses, or what could not be decoded."""
+    frames = speech.reshape(-1, SAMPLES_PER_FRAME)
+    return float(len(frames) - np.count_nonzero(frames.any(axis=1))) / FPS
 
 
 def fit(
@@ -54,7 +62,7 @@ def fit(
         what = "the rest is left out" if len(speech) > wanted else "silence follows"
         say(f"warning: {path}: {len(speech) / SAMPLE_RATE:.2f} s for "
             f"{wanted / SAMPLE_RATE:.2f} s of video: {what}")  # fmt: skip
-    return np.pad(speech[:wanted], (0, max(0, wanted - len(speech))))
+    return speech[:wanted] if len(speech) >= wanted else np.pad(speech, (0, wanted - len(speech)))
 
 
 def _video(path: Path) -> VideoInfo | None:

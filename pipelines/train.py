@@ -20,7 +20,7 @@ from pipelines.config import load_config
 from pipelines.feed import find_corpus, training_pairs
 from pipelines.files import only_one, write_text
 from pipelines.monitor import mirror
-from pipelines.perception import EXPERT, load_expert
+from pipelines.perception import EXPERT, load_experts
 from pipelines.recipe import TrainConfig
 from pipelines.worker import Job, work
 from pipelines.worker_group import run_workers
@@ -43,7 +43,7 @@ def train(
         config: what to train and for how long.
         clips: folder of the crop stage, with the datasets.
         weights: folder of published weights, for VGG19 where the config asks for it.
-        expert: folder of the network behind L_sync.
+        expert: folder of the networks behind L_points and L_sync.
         checkpoints: journal and training states live below, in a folder named after the inputs'
             hash; an interrupted run with the same inputs goes on there, others never touch it.
             FIXTALK_CHECKPOINTS, a folder or fsspec URL, takes the states elsewhere.
@@ -91,8 +91,9 @@ def _aids(expert: Path, base: Path | None) -> dict[str, str]:
     Raises:
         FileNotFoundError: the expert stage has not run.
     """
-    sync = load_expert(expert, torch.device("cpu"))
-    tags = {"l_sync": f"off: {sync}" if isinstance(sync, str) else "on"}
+    experts = load_experts(expert, torch.device("cpu"))
+    told = f"off: {experts}" if isinstance(experts, str) else "on"
+    tags = {"l_points": told, "l_sync": told}
     if base is not None:
         has_one = (base / DISCRIMINATOR).is_file()
         tags["discriminator"] = "of the base" if has_one else "anew: the base has none"

@@ -19,7 +19,7 @@ from pipelines import cluster
 from pipelines.checkpoints import Checkpoints, Kept
 from pipelines.feed import Corpus, share_of, stream, validation_pairs
 from pipelines.monitor import Monitor, NodeMonitor
-from pipelines.perception import load_expert, vgg19
+from pipelines.perception import load_experts, vgg19
 
 if TYPE_CHECKING:
     from pipelines.recipe import TrainConfig
@@ -197,14 +197,14 @@ def _preemption_notice() -> Callable[[], bool]:
 
 def _method(job: Job, device: torch.device) -> Method:
     """What stays the same over all steps."""
-    config, expert = job.config, load_expert(job.expert, device)
+    config, experts = job.config, load_experts(job.expert, device)
     return Method(
         decay=config.average_decay,
         bfloat16=config.precision == "bfloat16",
         margin=config.margin,
         alignment=config.alignment,
         look=vgg19(job.weights, device) if config.perceptual == "vgg19" else None,
-        sync=None if isinstance(expert, str) else expert,
+        **({} if isinstance(experts, str) else experts._asdict()),
     )
 
 
