@@ -31,7 +31,7 @@ SMALL = {
             "max_seconds": 1.0,
         }
     },
-    "expert": {"steps": 1},
+    "expert": {"steps": {"landmarks": 1, "sync": 1}},
     "train": {
         "model": {"width": 0.03125, "widest": 32, "latent": 64},
         "batch": 8,

@@ -21,7 +21,7 @@ TINY = {
         }
     },
     "judge": {"batch": 8, "steps": dict.fromkeys(("emotion", "landmarks", "identity", "sync"), 8)},
-    "expert": {"steps": 2},
+    "expert": {"steps": {"landmarks": 2, "sync": 2}},
     "train": {
         "model": {"width": 0.03125, "widest": 16},
         "batch": 4,

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from pipelines.expert import ExpertConfig, expert
-from pipelines.perception import load_expert
+from pipelines.perception import load_experts
 from pipelines.practice import of_experts, read_material
 from tests.test_judge import drawn_clip, write_clips
 
-CONFIG = ExpertConfig(seed=1, batch=4, learning_rate=2e-3, steps=8)
-PEOPLE = 13  # two of them for the expert
+CONFIG = ExpertConfig(
+    seed=1, batch=4, learning_rate=2e-3, precision="float32", steps={"landmarks": 4, "sync": 8}
+)
+PEOPLE = 13  # two of them for the experts
 CPU = torch.device("cpu")
 
 
@@ -41,16 +43,19 @@ def taught(clips, tmp_path_factory):
     return out
 
 
-def test_network_and_facts_are_a_pair(taught):
-    assert sorted(path.name for path in taught.iterdir()) == ["expert.json", "expert.safetensors"]
+def test_networks_and_facts_belong_together(taught):
+    names = ["expert.json", "landmarks.safetensors", "sync.safetensors"]
+    assert sorted(path.name for path in taught.iterdir()) == names
     facts = json.loads((taught / "expert.json").read_text())
-    weights = (taught / "expert.safetensors").read_bytes()
-    assert facts["sha256"] == hashlib.sha256(weights).hexdigest()
+    for name in ("landmarks", "sync"):
+        weights = (taught / f"{name}.safetensors").read_bytes()
+        assert facts[name]["sha256"] == hashlib.sha256(weights).hexdigest()
     assert facts["seed"] == 1
-    assert facts["accuracy"]["clips"] == 1
+    assert facts["sync"]["accuracy"]["clips"] == 1
+    assert facts["landmarks"]["accuracy"]["nme_interocular"] > 0
 
 
-def test_its_people_are_not_the_judges(clips):
+def test_their_people_are_not_the_judges(clips):
     own, judged = (
         {row["person"] for row in read_material(clips, "train", for_experts=mine).clips}
         for mine in (True, False)
@@ -68,12 +73,15 @@ def test_every_sixth_person_teaches_experts():
 
 
 def test_equal_seeds_give_equal_networks(clips, taught, tmp_path):
-    def digest(seed):
-        expert(CONFIG.model_copy(update={"seed": seed}), clips, tmp_path / str(seed))
-        return json.loads((tmp_path / str(seed) / "expert.json").read_text())["sha256"]
+    def digests(folder):
+        facts = json.loads((folder / "expert.json").read_text())
+        return [facts[name]["sha256"] for name in ("landmarks", "sync")]
 
-    assert digest(1) == json.loads((taught / "expert.json").read_text())["sha256"]
-    assert digest(2) != digest(1)
+    for seed in (1, 2):
+        expert(CONFIG.model_copy(update={"seed": seed}), clips, tmp_path / str(seed))
+
+    assert digests(tmp_path / "1") == digests(taught)
+    assert not set(digests(tmp_path / "2")) & set(digests(taught))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,7 @@ def test_equal_seeds_give_equal_networks(clips, taught, tmp_path):
         ({11: {"landmarks": None}}, PEOPLE, "clip S11/0 has no landmarks"),
     ],
 )
-def test_what_it_cannot_learn_from_leaves_a_reason_instead_of_a_network(
+def test_what_they_cannot_learn_from_leaves_a_reason_instead_of_networks(
     tmp_path, changes, kept, reason
 ):
     clips = write_clips(tmp_path / "clips", people(changes)[:kept])
@@ -92,16 +100,16 @@ def test_what_it_cannot_learn_from_leaves_a_reason_instead_of_a_network(
     expert(CONFIG, clips, tmp_path / "expert")
 
     assert [path.name for path in (tmp_path / "expert").iterdir()] == ["expert.json"]
-    assert reason in load_expert(tmp_path / "expert", CPU)
+    assert reason in load_experts(tmp_path / "expert", CPU)
 
 
 def test_missing_stage_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expert.json: not found; run the expert stage"):
-        load_expert(tmp_path, CPU)
+        load_experts(tmp_path, CPU)
 
 
 def test_every_row_of_frames_meets_every_sound_and_frames_alone_get_a_gradient(taught):
-    sync = load_expert(taught, CPU)
+    sync = load_experts(taught, CPU).sync
     torch.manual_seed(0)
     frames = (torch.rand(3, 5, 3, 64, 64) * 2 - 1).requires_grad_()
     sounds = torch.randint(-9000, 9000, (3, 3600), dtype=torch.int16)
@@ -114,3 +122,21 @@ def test_every_row_of_frames_meets_every_sound_and_frames_alone_get_a_gradient(t
     assert torch.allclose(swapped, logits.flip(1), atol=1e-4)
     logits.sum().backward()
     assert frames.grad.abs().sum() > 0
+
+
+def test_points_are_those_of_the_network_and_teach_frames_alone(taught):
+    from safetensors.torch import load_file
+
+    from metrics.local import LocalLandmarks
+
+    points = load_experts(taught, CPU).points
+    judge = LocalLandmarks(load_file(taught / "landmarks.safetensors"), "of the file")
+    torch.manual_seed(0)
+    pictures = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
+    frames = (pictures / 127.5 - 1).requires_grad_()
+
+    found = points(frames)
+
+    assert torch.allclose(found * 64, judge.points(pictures), atol=1e-3)
+    found.sum().backward()
+    assert all(frame.any() for frame in frames.grad)

@@ -53,6 +53,20 @@ def test_mouth_loss_is_the_mean_difference_in_each_box(frames):
     assert sum(shares).item() / 2 == pytest.approx(wanted, rel=1e-5)
 
 
+def test_points_count_everywhere_and_the_shape_of_the_mouth_once_more():
+    real = torch.rand(2, 68, 2)
+    brow, moved, opened = real.clone(), real.clone(), real.clone()
+    brow[:, 20, 1] += 0.68
+    moved[:, 48:] += 0.1  # a mouth in another place keeps its shape
+    opened[:, 48:58, 1] -= 0.1
+    opened[:, 58:, 1] += 0.1
+
+    assert losses.l_points(real, real) == 0
+    assert losses.l_points(brow, real) == pytest.approx(0.005)
+    assert losses.l_points(moved, real) == pytest.approx(0.1 * 20 / 68, rel=1e-5)
+    assert losses.l_points(opened, real) == pytest.approx(0.05 * 20 / 68 + 0.05, rel=1e-5)
+
+
 def test_perception_averages_scales_and_adds_maps(frames):
     # a constant offset survives every scale of the colours and none of the edges
     one = losses.l_per(frames + 0.25, frames, edges)

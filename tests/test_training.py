@@ -204,6 +204,24 @@ def test_terms_of_a_missing_indicator_do_not_exist(recipe, batch):
     assert {"l_rec", "l_per", "l_adv"} <= set(values)
 
 
+def test_points_of_made_frames_learn_from_those_of_targets(recipe, batch):
+    learns = []
+
+    def points(frames):
+        learns.append(frames.requires_grad)
+        return frames.flatten(1)[:, : 68 * 2].unflatten(1, (68, 2))
+
+    def values(method):
+        share = [Microbatch(batch, 1.0)]
+        return train_step(state_of(TINY), share, [stretch(recipe, "decouple")], method)
+
+    with_, without = values(dataclasses.replace(METHOD, points=points)), values(METHOD)
+
+    assert learns == [False, True]
+    assert set(with_) - set(without) == {"l_points"}
+    assert with_["l_points"] > 0
+
+
 def test_phase_without_anything_to_train_is_refused(recipe, batch):
     with pytest.raises(ValueError, match="phase warmup trains no part of this model"):
         steps(state_of(TINY), batch, [stretch(recipe, "warmup")], 1)
