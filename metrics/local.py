@@ -193,7 +193,7 @@ class LocalSync(_Local):
 
 
 def face_pictures(
-    frames: UInt8[Tensor, "frames 3 height width"],
+    frames: UInt8[Tensor, "frames 3 height width"] | Float[Tensor, "frames 3 height width"],
 ) -> Float[Tensor, "frames 3 64 64"]:
     """Whole frames as the networks see them: 64 x 64 with antialiasing, 0-255."""
     return interpolate(frames.float(), (FACE_SIDE, FACE_SIDE), mode="bilinear", antialias=True)
