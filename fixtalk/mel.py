@@ -20,7 +20,7 @@ LIMIT = 4.0  # of the values that networks see
 FRAMES_EARLIER = 2  # a frame's piece begins so many frames before it
 COLUMNS_PER_FRAME = Fraction(SAMPLE_RATE, HOP * FPS)
 BLOCK = 4096  # columns at once: bounds memory only
-STRETCH = 500  # frames whose spectrogram is held at once
+STRETCH = 100  # frames whose spectrogram is held at once
 GUARD = 3  # columns at either end of a stretch that see where it was cut
 
 
