@@ -50,7 +50,7 @@ def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows col
     """Roughly the nearest matrix with all singular values 1.
 
     Values from a hundredth of the matrix' norm on end between 0.6 and 1.3, smaller ones below. In
-    bfloat16 on a GPU, as it is rough anyway; many processors are thirty times slower in it.
+    bfloat16 on a GPU, as it is rough anyway; processors without it are twenty times slower in it.
     """
     x = matrix.bfloat16() if matrix.is_cuda and matrix.dtype == torch.float32 else matrix
     is_tall = len(x) > len(x.T)

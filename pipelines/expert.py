@@ -12,8 +12,8 @@ from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig, load_config
 from pipelines.files import write_text
 from pipelines.perception import EXPERT
-from pipelines.practice import Course, UnlabelledError, read_material
-from pipelines.subjects import Job, learn
+from pipelines.practice import UnlabelledError, read_material
+from pipelines.subjects import Job, course, learn
 
 
 class Steps(StageConfig):
@@ -48,22 +48,12 @@ def expert(config: ExpertConfig, clips: Path, out: Path) -> None:
         write_text(out / EXPERT, json.dumps({"reason": str(error)}, indent=1) + "\n")
         return
     jobs = [
-        Job(name, _course(config, steps), clips.resolve(), out / f"{name}.safetensors", True)
+        Job(name, course(config, steps), clips.resolve(), out / f"{name}.safetensors", True)
         for name, steps in config.steps
     ]
     learnt = map_parallel(learn, jobs, "expert")
     facts = {job.name: report for job, (report, _) in zip(jobs, learnt, strict=True)}
     write_text(out / EXPERT, json.dumps({"seed": config.seed} | facts, indent=1) + "\n")
-
-
-def _course(config: ExpertConfig, steps: int) -> Course:
-    return Course(
-        steps=steps,
-        batch=config.batch,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        bfloat16=config.precision == "bfloat16",
-    )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from fixtalk.media import probe
 from pipelines import tracking
 from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig, load_config
-from pipelines.practice import Course
-from pipelines.subjects import SUBJECTS, Job, learn
+from pipelines.subjects import SUBJECTS, Job, course, learn
 
 LOGGED_LOSSES = 20  # points of each curve
 
@@ -53,7 +52,12 @@ def judge(config: JudgeConfig, clips: Path, out: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     jobs = [
-        Job(name, _course(config, name), clips.resolve(), partial / f"{name}.safetensors")
+        Job(
+            name,
+            course(config, getattr(config.steps, name)),
+            clips.resolve(),
+            partial / f"{name}.safetensors",
+        )
         for name in SUBJECTS
     ]
     trained = dict(zip(SUBJECTS, map_parallel(learn, jobs, "judge"), strict=True))
@@ -67,16 +71,6 @@ def judge(config: JudgeConfig, clips: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)
     _log(config, facts, {name: losses for name, (_, losses) in trained.items()}, out)
-
-
-def _course(config: JudgeConfig, name: str) -> Course:
-    return Course(
-        steps=getattr(config.steps, name),
-        batch=config.batch,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        bfloat16=config.precision == "bfloat16",
-    )
 
 
 def _resolution(clips: Path) -> int:

@@ -14,13 +14,12 @@ from fixtalk.media import (
     probe,
     read_audio,
 )
-from fixtalk.mel import num_frames
 from fixtalk.shapes import Int
 from fixtalk.sound import read_sound
 
 
 def read_speech(path: Path) -> Int[np.ndarray, " samples"]:
-    """Int16 mono at 16 kHz, whole frames; that of a video from its first picture to its last.
+    """Int16 mono at 16 kHz; that of a video from its first picture to its last.
 
     Raises:
         MediaError: not readable, without sound, or a video that does not say how long it is.
@@ -30,7 +29,6 @@ def read_speech(path: Path) -> Int[np.ndarray, " samples"]:
         speech = read_sound(path)
         if len(speech) < SAMPLES_PER_FRAME:
             raise MediaError(f"{path}: {len(speech)} samples, less than a frame of 0.04 s")
-        speech.resize(num_frames(speech) * SAMPLES_PER_FRAME, refcheck=False)  # silence at the end
         return speech
     if not info.has_audio:
         raise MediaError(f"{path}: no sound track in it; give a file with sound", "no sound")
@@ -41,8 +39,9 @@ def read_speech(path: Path) -> Int[np.ndarray, " samples"]:
 
 
 def silent_seconds(speech: Int[np.ndarray, " samples"]) -> float:
-    """Length of the video frames without any sound: pauses, or what could not be decoded."""
-    frames = speech.reshape(-1, SAMPLES_PER_FRAME)
+    """Length of the whole video frames without sound: pauses, or what could not be decoded."""
+    frames = speech[: len(speech) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
+    frames = frames.reshape(-1, SAMPLES_PER_FRAME)
     return float(len(frames) - np.count_nonzero(frames.any(axis=1))) / FPS
 
 
@@ -52,7 +51,7 @@ def fit(
     """The sound, cut or followed by silence to the length of a video; more than a frame is said.
 
     Args:
-        speech: from the first frame on.
+        speech: from the first frame on; grown in place, as hours of it are held once.
         frames: of the video.
         path: of the sound, for messages.
         say: takes a line.
@@ -62,7 +61,9 @@ def fit(
         what = "the rest is left out" if len(speech) > wanted else "silence follows"
         say(f"warning: {path}: {len(speech) / SAMPLE_RATE:.2f} s for "
             f"{wanted / SAMPLE_RATE:.2f} s of video: {what}")  # fmt: skip
-    return speech[:wanted] if len(speech) >= wanted else np.pad(speech, (0, wanted - len(speech)))
+    if len(speech) < wanted:
+        speech.resize(wanted, refcheck=False)
+    return speech[:wanted]
 
 
 def _video(path: Path) -> VideoInfo | None:

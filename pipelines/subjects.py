@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -12,6 +12,26 @@ from torch import nn
 from metrics.local import LocalEmotion, LocalIdentity, LocalLandmarks, LocalSync
 from pipelines import exams, lessons
 from pipelines.practice import Course, Material, read_material
+
+
+class Schooling(Protocol):
+    """What the configurations of judges and experts have in common."""
+
+    seed: int
+    batch: int
+    learning_rate: float
+    precision: str
+
+
+def course(config: Schooling, steps: int) -> Course:
+    """What a lesson of so many steps needs to know."""
+    return Course(
+        steps=steps,
+        batch=config.batch,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        bfloat16=config.precision == "bfloat16",
+    )
 
 
 class Subject(NamedTuple):

@@ -227,7 +227,7 @@ def test_sound_of_another_length_is_cut_or_filled_and_said(files, tmp_path):
     _, first = made(files, tmp_path / "a.mp4", audio=short, lips="driving")
     _, second = made(files, tmp_path / "b.mp4", audio=long, lips="driving")
 
-    assert any("0.52 s for 1.00 s of video: silence follows" in line for line in first)
+    assert any("0.50 s for 1.00 s of video: silence follows" in line for line in first)
     assert any("5.00 s for 1.00 s of video: the rest is left out" in line for line in second)
     assert any("silent" in line for line in second)
     assert probe(tmp_path / "a.mp4").has_audio

@@ -1,4 +1,4 @@
-"""Speech as animate reads it: whole frames, silence told, long files as they are."""
+"""Speech as animate reads it: as it is, silence told, and fitted to the video."""
 
 import wave
 from itertools import count
@@ -32,18 +32,19 @@ def noise(length):
     return np.random.default_rng(0).integers(1, 9000, length).astype(np.int16)
 
 
-def test_speech_ends_with_its_last_frame(spoken):
-    samples = noise(12 * FRAME + 1)
+def test_silence_fills_the_last_frame_and_is_not_told(spoken, tmp_path):
+    samples, said = noise(12 * FRAME + 1), []
 
-    speech = read_speech(spoken(samples))
+    speech = fit(read_speech(spoken(samples)), 13, tmp_path / "a.wav", said.append)
 
     assert len(speech) == 13 * FRAME
     assert np.array_equal(speech[: len(samples)], samples)
     assert not speech[len(samples) :].any()
+    assert said == []
 
 
 def test_speech_longer_than_the_reader_grows_at_once_is_read_as_it_is(spoken):
-    samples = noise(2 * GROWTH + 5 * FRAME)
+    samples = noise(2 * GROWTH + 5 * FRAME + 1)
 
     assert np.array_equal(read_speech(spoken(samples)), samples)
 
@@ -54,7 +55,7 @@ def test_less_than_a_frame_is_refused(spoken):
 
 
 def test_frames_without_any_sound_are_told_in_seconds():
-    speech = noise(50 * FRAME)
+    speech = noise(50 * FRAME + 7)
     speech[10 * FRAME : 20 * FRAME] = 0
     speech[30 * FRAME : 31 * FRAME - 1] = 0  # one sample of this frame is heard
 
