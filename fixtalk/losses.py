@@ -194,22 +194,23 @@ def l_fea(
     return (-F.cosine_similarity(own - middle, cross - middle)).exp().mean()
 
 
-def lip_truth(
-    lips: Float[Tensor, "batch lips"], shape: Float[Tensor, "batch 2"]
+def shape_truth(
+    coefficients: Float[Tensor, "batch coefficients"], shape: Float[Tensor, "batch numbers"]
 ) -> Float[Tensor, ""]:
-    """Mean squared difference of the first two lip coefficients to how open and wide a mouth is.
+    """Mean squared difference of the first coefficients to what landmarks say of a face.
 
-    The generator then learns from the first step on what lips do: lips that say nothing and a
-    generator that does not listen to them would wait for each other. Lower is better.
+    The generator then learns from the first step on what they do: lips that say nothing and a
+    generator that does not listen to them would wait for each other. And each component is told
+    its own part of the face, so that none speaks for another. Lower is better.
 
     Args:
-        lips: coefficients read from a frame.
-        shape: of its mouth, by its landmarks.
+        coefficients: of lips, pose or expression, read from a frame.
+        shape: its numbers, as of `fixtalk.face_shape`; what goes beyond the coefficients is left.
 
     Source: ours.
     """
-    count = min(lips.shape[1], shape.shape[1])
-    return F.mse_loss(precise(lips)[:, :count], shape[:, :count])
+    count = min(coefficients.shape[1], shape.shape[1])
+    return F.mse_loss(precise(coefficients)[:, :count], shape[:, :count])
 
 
 def imitation(

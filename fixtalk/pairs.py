@@ -6,16 +6,18 @@ import numpy as np
 
 from fixtalk.augmentation import Augmentation, disguise, mirror, recolour
 from fixtalk.dataset import Row
+from fixtalk.face_shape import brow_shape, head_shape, lip_shape
 from fixtalk.media import decode_frames
 from fixtalk.pages import Item, Order, Page, read_page
 from fixtalk.reenactment import Batch
 from fixtalk.shapes import Bool, Float, UInt8
-from fixtalk.swap import mouth_box, mouth_shape, swap_mouth
+from fixtalk.swap import mouth_box, swap_mouth
 from fixtalk.talks import eyes_closed, mouths_at, sound_at, strength_in, talk_at
 
 Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
 Place = tuple[Row, int]  # clip and frame
 WarpTruth = Callable[[Place, Place], Truth]  # source, driver
+MIRRORED = np.float32([-1, 1, -1, -1, 1, 1])  # times `head_shape`: of the mirror image
 PARTNERS = 8  # tried for a swap of mouths before it counts as impossible
 
 
@@ -138,10 +140,11 @@ class PairSampler:
         side = len(frames[0])
         truth = self.truth(source, driver) if warps else None
         mouth = mouth_box(_landmarks(driver), side) if self.labelled else None
+        head = _head(driver, side) if self.labelled else None
         if rng.random() < self.augmentation.flip:
             frames = [mirror(frame) for frame in frames]
             truth = truth and _mirror(truth)
-            mouth = mouth[:, ::-1] if self.labelled else None
+            mouth, head = (mouth[:, ::-1], head * MIRRORED) if self.labelled else (None, None)
         gains = np.exp(rng.normal(0, self.augmentation.colour, 3)).astype(np.float32)
         filmed = [recolour(frame, gains) for frame in frames[:2]]
         drivers = disguise(rng, frames[1:], gains, self.augmentation)
@@ -149,7 +152,8 @@ class PairSampler:
         pair = dict(zip(views, filmed + drivers, strict=True)) | {"shows_target": not is_stranger}
         if self.labelled:
             pair["moves"] = self._moves(source, driver, side)
-            pair["mouth"], pair["lips"] = mouth, mouth_shape(_landmarks(driver))
+            pair |= {"mouth": mouth, "head": head}
+            pair |= {"lips": lip_shape(_landmarks(driver)), "brows": brow_shape(_landmarks(driver))}
         if truth:
             pair["flow"], pair["valid"] = truth
         return pair
@@ -243,6 +247,13 @@ def _frames(one: Place, other: Place) -> list[UInt8[np.ndarray, "side side 3"]]:
 def _landmarks(place: Place) -> Float[np.ndarray, "68 2"]:
     row, index = place
     return row["landmarks"][index]
+
+
+def _head(place: Place, side: int) -> Float[np.ndarray, " 6"]:
+    """The head's shape, its angles known or estimated."""
+    row, index = place
+    angles = row["head_pose"] if row["pose"] is None else row["pose"]
+    return head_shape(_landmarks(place), angles[index, :3], side)
 
 
 def _swap_mouths(

@@ -10,15 +10,18 @@ from fixtalk.strict import STRICT
 
 BACKBONE = ("encoder", "lip_pose", "expression", "enhancement", "generator")
 PARTS = (*BACKBONE, "speech", "emi", "edi")
+SHAPE_TERMS = ("lip_truth", "pose_truth", "expression_truth")
 PICTURE_TERMS = (
-    "l_rec", "l_per", "l_mouth", "l_points", "l_adv", "l_fea", "warp_truth", "lip_truth"
+    "l_rec", "l_per", "l_mouth", "l_points", "l_adv", "l_fea", "warp_truth", *SHAPE_TERMS
 )  # fmt: skip
 INDICATOR_TERMS = {"emi": ("l_dis", "imitation"), "edi": ("l_d_mem", "l_align")}
 # one for each part of speech
 _EACH_SPEECH_TERM = ("l_lip", "l_tone", "l_emotion", "l_lids", "l_pose")
 SPEECH_TERMS = (*_EACH_SPEECH_TERM, "l_lip_motion", "l_sync")
 TERMS = (*PICTURE_TERMS, *SPEECH_TERMS, *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
-_FACE_TERMS = ("l_fea", "warp_truth", "lip_truth", *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"])
+_FACE_TERMS = (
+    "l_fea", "warp_truth", *SHAPE_TERMS, *INDICATOR_TERMS["emi"], *INDICATOR_TERMS["edi"]
+)  # fmt: skip
 TEACHER_ALONE, TEACHER_MIXED = 0.2, 0.6  # of a phase, after which EDI's teacher steps back
 
 
@@ -65,6 +68,8 @@ class Phase:
         if self.weighs("l_adv") and not self.discriminator:
             raise ValueError("l_adv needs a discriminator")
         self._check_speech()
+        if not self.uses_expression and self.weighs("expression_truth"):
+            raise ValueError("expression_truth is weighed where uses_expression is true")
         if not self.uses_expression and any(map(self.trained, ("expression", "enhancement"))):
             raise ValueError("expression and enhancement are trained where uses_expression is true")
 

@@ -30,7 +30,10 @@ class Batch:
     moves: Bool[Tensor, " batch"] | None = None  # its motion differs; None: no landmarks to tell
     # box around the target's; None: no landmarks
     mouth: Bool[Tensor, "batch *talk h w"] | None = None
-    lips: Float[Tensor, "batch 2"] | None = None  # the driver's mouth shape; None as above
+    # what the driver's coefficients are told (`fixtalk.face_shape`); None as above
+    lips: Float[Tensor, "batch 3"] | None = None
+    head: Float[Tensor, "batch 6"] | None = None
+    brows: Float[Tensor, "batch 4"] | None = None
     speech: Float[Tensor, "batch *talk 1 80 16"] | None = None  # pieces of those frames' sound
     sound: Int[Tensor, "batch samples"] | None = None  # of those frames and a little more
     strength: Float[Tensor, "batch 8"] | None = None  # of the emotion; 0: not known
@@ -130,7 +133,7 @@ class Reenactment(nn.Module):
         chunks = [m.chunk(count) for m in maps]
         source = Source(latents.chunk(count)[0], tuple(c[0] for c in chunks), own, None)
         if swaps:
-            cross = driver._replace(lip=others[0].lip, pose=others[1].pose)
+            cross = others[1]._replace(lip=others[0].lip)
             seen = seen._replace(cross=cross)
             driver = _crossed(driver, cross)
         if model.edi is not None:
@@ -161,12 +164,15 @@ def _crossed(own: Motion, cross: Motion) -> Motion:
     """Of three items one with its own lips, one with its own pose, one with neither.
 
     Each is to give the driver's frame. Lips read on another's head cannot tell how this one is
-    held, nor a pose with another's mouth how that is opened.
+    held, nor a pose with another's mouth how that is opened. The expression is read where the pose
+    is.
     """
     turns = torch.arange(len(own.lip), device=own.lip.device)[:, None] % 3
-    return own._replace(
-        lip=torch.where(turns == 0, own.lip, cross.lip),
-        pose=torch.where(turns == 1, own.pose, cross.pose),
+    return Motion(
+        *(
+            part if part is None else torch.where(turns == (0 if name == "lip" else 1), part, other)
+            for name, part, other in zip(Motion._fields, own, cross, strict=True)
+        )
     )
 
 

@@ -3,17 +3,12 @@
 import cv2
 import numpy as np
 
+from fixtalk.face_shape import EYES
 from fixtalk.shapes import Bool, Float, UInt8
 
-EYES = slice(36, 42), slice(42, 48)  # of the 68 landmarks of iBUG 300-W
-MOUTH = slice(48, 68)
+MOUTH = slice(48, 68)  # of the 68 landmarks of iBUG 300-W
 INNER_MOUTH = slice(60, 68)
 MARGIN = 5 / 256  # of the side, around the mouth; the paste fades out over it
-INNER_LIPS = [62, 66]  # middle of the upper one and of the lower one
-CORNERS = [48, 54]
-# Opening and width of a talking mouth in distances between eyes: about the middle and the spread.
-# In 432 rendered clips they are 0.22 and 0.77, 0.13 and 0.09.
-USUAL_MOUTH = np.array([0.25, 0.75], np.float32), np.array([0.13, 0.14], np.float32)
 BOX_MARGIN = 0.2  # of its longer side, around the box of a mouth
 CENTRE = 0.5 + 0.5j  # of the pixel that OpenCV calls (0, 0)
 
@@ -75,18 +70,6 @@ def mouth_box(points: Float[np.ndarray, "68 2"], side: int) -> Bool[np.ndarray, 
         (centres > low[axis] - margin) & (centres < high[axis] + margin) for axis in (0, 1)
     )
     return np.outer(down, across)
-
-
-def mouth_shape(points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " 2"]:
-    """How far a mouth is open and how wide it is: 0 as mouths mostly are, ±1 a usual change.
-
-    Args:
-        points: landmarks in any unit; it does not matter where the head is and how it is rolled.
-    """
-    eyes = np.linalg.norm(np.subtract(*(points[part].mean(0) for part in EYES)))
-    lengths = [np.linalg.norm(np.subtract(*points[ends])) for ends in (INNER_LIPS, CORNERS)]
-    middle, spread = USUAL_MOUTH
-    return ((np.float32(lengths) / max(eyes, 1e-6) - middle) / spread).astype(np.float32)
 
 
 def _anchors(points: Float[np.ndarray, "68 2"]) -> np.ndarray:

@@ -5,11 +5,12 @@ from functools import lru_cache
 import numpy as np
 
 from fixtalk.dataset import Row
+from fixtalk.face_shape import EYES
 from fixtalk.media import SAMPLES_PER_FRAME, decode_frames
 from fixtalk.mel import mel_pieces, mel_spectrogram
 from fixtalk.shapes import Bool, Float, Int, UInt8
 from fixtalk.speech import strength_of
-from fixtalk.swap import EYES, mouth_box
+from fixtalk.swap import mouth_box
 
 TALK = 5  # frames in a row: what a sync expert looks at, 0.2 s
 HEARD = TALK * SAMPLES_PER_FRAME + 400  # samples: of the frames, and 25 ms

@@ -62,9 +62,7 @@ def loss_terms(
                 for part in ("lip", "pose")
             ),
         )
-    if phase.weighs("lip_truth") and batch.lips is not None:
-        told = [motion.lip for motion in (seen.own, seen.cross) if motion is not None]
-        yield "lip_truth", sum(losses.lip_truth(lip, batch.lips) for lip in told) / len(told)
+    yield from _shape_terms(phase, batch, seen)
     if phase.weighs("l_dis") and model.emi is not None:
         among = batch.shows_target if batch.moves is None else batch.shows_target & batch.moves
         yield "l_dis", losses.l_dis(seen.source_code, seen.driver_code, method.margin, among)
@@ -73,6 +71,16 @@ def loss_terms(
             yield "l_d_mem", losses.l_d_mem(seen.read, seen.token)
         if phase.weighs("l_align"):
             yield "l_align", losses.l_align(seen.student, seen.teacher, method.alignment)
+
+
+def _shape_terms(phase: Phase, batch: Batch, seen: Pass) -> Iterator[tuple[str, Tensor]]:
+    """Loss terms that tell each component its part of the face."""
+    shapes = {"lip": batch.lips, "pose": batch.head, "expression": batch.brows}
+    for part, shape in shapes.items():
+        if phase.weighs(f"{part}_truth") and shape is not None:
+            read = [getattr(motion, part) for motion in (seen.own, seen.cross) if motion]
+            told = [losses.shape_truth(coefficients, shape) for coefficients in read]
+            yield f"{part}_truth", sum(told) / len(told)
 
 
 def _picture_terms(

@@ -51,7 +51,7 @@ class Corpus:
             "warp_truth": exact,
             "motion_gate": labelled,
             "l_mouth": labelled,
-            "lip_truth": labelled,
+            "shape_truth": labelled,
             "l_lids": f"in part {blind}" if pointless else "on",
         }
 

@@ -36,7 +36,7 @@ SMALL = {
         "model": {"width": 0.03125, "widest": 32, "latent": 64},
         "batch": 8,
         "validation_people": 1,
-        "variants": {"base": {"steps": [{"warp": 500}, {"expression": 50}, {"texture": 50}]}},
+        "variants": {"base": {"steps": [{"warp": 500}, {"listen": 50}, {"texture": 50}]}},
     },
 }
 CLIPS, RAW, MODEL, VIDEOS = "data/clips/synthetic", "data/raw/synthetic", "models/base", "videos"

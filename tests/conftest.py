@@ -145,7 +145,9 @@ def pictures_that_move():
         mouth=mouth_at(40, 20).expand(4, -1, -1),
         lip=driver.roll(1, 0),
         pose=driver.roll(1, 2),
-        lips=torch.tensor([[0.0, 0.0], [1.0, 0.5], [-1.0, 0.0], [2.0, -0.5]]),
+        lips=torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.5, 0.0], [-1.0, 0.0, 1.0], [2.0, -0.5, 0.5]]),
+        head=torch.linspace(-1, 1, 24).reshape(4, 6),
+        brows=torch.linspace(1, -1, 16).reshape(4, 4),
         flow=flow,
         valid=flow.abs().amax(-1) <= 1,
     )

@@ -208,9 +208,9 @@ def test_lips_are_told_the_shape_in_their_first_two_coefficients():
     shape = torch.tensor([[1.0, -1.0], [0.0, 2.0]])
     lips = torch.cat([shape, torch.randn(2, 3)], 1)
 
-    assert losses.lip_truth(lips, shape) == 0
-    assert losses.lip_truth(lips + 0.5, shape) == pytest.approx(0.25)
-    assert losses.lip_truth(lips[:, :1] + 2, shape) == pytest.approx(4)
+    assert losses.shape_truth(lips, shape) == 0
+    assert losses.shape_truth(lips + 0.5, shape) == pytest.approx(0.25)
+    assert losses.shape_truth(lips[:, :1] + 2, shape) == pytest.approx(4)
 
 
 def test_adversarial_losses_by_hand():

@@ -28,6 +28,7 @@ def grey_clip(person, session, clip, first):
     return {
         "person": person, "session": session, "clip": clip, "frames": FRAMES, "video": video,
         "landmarks": face_points() + walk,
+        "head_pose": np.tile(np.float32([0.28, 0.14, -0.1]), (FRAMES, 1)),
     }  # fmt: skip
 
 
@@ -179,6 +180,29 @@ def test_gate_opens_for_pairs_whose_landmarks_lie_apart(sampler, rows):
     assert 0 < batch.moves.sum() < 60
 
 
+def test_coefficients_are_told_the_shape_of_the_driver_mirrored_with_it(sampler, rows):
+    turned = np.tile(np.float32([0.56, 0, 0, 9, 9, 9]), (FRAMES, 1))
+    known = [row | {"pose": turned} for row in rows]
+    mirroring = Augmentation(flip=1.0, colour=0.0, driver_colour=0.0, driver_stretch=0.0)
+
+    estimated, exact, mirrored = (
+        sampler(clips, augmentation, lanes=20).batch(0, range(20))
+        for clips, augmentation in ((rows, PLAIN), (known, PLAIN), (known, mirroring))
+    )
+
+    # the face walks a pixel a frame, and a frame is 4 shades of grey
+    walked = ((grey(estimated.driver) + 2) % 60 / 4).floor()
+    middle = (face_points()[36:48].mean(0)[0] + walked) / SIDE
+    assert torch.allclose(estimated.head[:, :3], torch.tensor([1.0, 1.0, -1.0]), atol=1e-6)
+    assert torch.allclose(estimated.head[:, 3], (middle - 0.5) / 0.12, atol=1e-5)
+    assert torch.allclose(exact.head[:, :3], torch.tensor([2.0, 0, 0]), atol=1e-6)
+    assert torch.allclose(mirrored.head[:, 3], (0.5 - middle) / 0.12, atol=1e-5)
+    assert torch.allclose(mirrored.head[:, :3], torch.tensor([-2.0, 0, 0]), atol=1e-6)
+    assert torch.equal(mirrored.head[:, 4:], exact.head[:, 4:])
+    assert torch.equal(mirrored.lips, exact.lips)
+    assert torch.equal(mirrored.brows, exact.brows)
+
+
 def test_clip_without_landmarks_leaves_the_gate_unknown_and_mouths_unswapped(sampler, rows):
     unmarked = sampler([*rows, rows[0] | {"clip": "bare", "landmarks": None}])
 
@@ -295,7 +319,7 @@ def test_lanes_split_over_workers_give_what_one_worker_gives(sampler, faces):
         ]
         assert set(wanted) == {
             "source", "driver", "target", "lip", "pose", "shows_target", "moves", "mouth", "flow",
-            "lips", "valid",
+            "lips", "head", "brows", "valid",
         }  # fmt: skip
         for name, array in wanted.items():
             together = np.concatenate([part[name] for part in parts])

@@ -9,9 +9,9 @@ import torch
 
 import fixtalk
 from fixtalk.dataset import read_clips
+from fixtalk.face_shape import EYES, mouth_shape
 from fixtalk.media import read_video
 from fixtalk.mel import stream_pieces
-from fixtalk.swap import EYES, mouth_shape
 from fixtalk.synthetic.camera import Camera
 from fixtalk.synthetic.corpus import Seeds, plan_corpus
 from fixtalk.synthetic.head import load_head

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fixtalk.swap import USUAL_MOUTH, mouth_box, mouth_shape, swap_mouth
+from fixtalk.swap import mouth_box, swap_mouth
 from tests.drawn_faces import face_points, flat_face
 
 
@@ -99,23 +99,6 @@ def test_box_of_a_mouth_is_widened_by_a_fifth_of_its_width():
     assert (columns.min(), columns.max()) == (21, 42)
     assert (rows.min(), rows.max()) == (39, 52)
     assert box.sum() == (42 - 21 + 1) * (52 - 39 + 1)
-
-
-def test_shape_of_a_mouth_is_told_in_distances_between_eyes():
-    points = face_points().astype(np.float32)
-    eyes = np.linalg.norm(points[36:42].mean(0) - points[42:48].mean(0))
-    points[[48, 54]] = [[20, 46], [20 + 0.75 * eyes, 46]]
-    points[[62, 66]] = [[32, 44], [32, 44 + 0.38 * eyes]]
-
-    assert mouth_shape(points) == pytest.approx([(0.38 - 0.25) / USUAL_MOUTH[1][0], 0], abs=1e-4)
-
-
-def test_shape_of_a_mouth_does_not_depend_on_where_and_how_large_the_face_is():
-    points, turn = face_points(), np.deg2rad(25)
-    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-
-    assert mouth_shape(3 * points @ rotation + 40) == pytest.approx(mouth_shape(points), abs=1e-4)
-    assert np.isfinite(mouth_shape(np.zeros((68, 2)))).all()
 
 
 def test_box_ends_at_the_frame_and_is_empty_outside():
