@@ -109,7 +109,7 @@ def _coefficients(
     batch: int,
 ) -> Iterator[Coefficients]:
     """One driver's part of the motion, frame by frame, as the person is to move."""
-    own, neutral = person.motion._asdict(), driver.at_rest(model)
+    own, neutral = person.motion._asdict(), driver.at_rest(model, person)
     for read in driver.moving(model, person, batch):
         moved = {
             name: mix(own[name], calming(name, read[name]), gains.get(name, 1.0), neutral.get(name))

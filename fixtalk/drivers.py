@@ -14,7 +14,7 @@ from fixtalk.media import to_float
 from fixtalk.mel import COLUMNS, LIMIT, MELS
 from fixtalk.model import FixTalk, Source
 from fixtalk.shapes import Float, UInt8
-from fixtalk.speech import LEVELS, Speech, strength_of
+from fixtalk.speech import EMOTIONS, LEVELS, Speech, strength_of
 
 COMPONENTS = ("lip", "pose", "expression")
 Coefficients = dict[str, Tensor]
@@ -29,7 +29,7 @@ class Driver:
     # its frame that counts as no motion: the source moves by the difference; None: absolute motion
     neutral: UInt8[np.ndarray, "side side 3"] | None = None
 
-    def at_rest(self, model: FixTalk) -> Coefficients:
+    def at_rest(self, model: FixTalk, person: Source) -> Coefficients:
         """Coefficients that count as no motion; empty for absolute motion."""
         return {} if self.neutral is None else _read(model, [self.neutral], "neutral")
 
@@ -48,41 +48,57 @@ class SpeechDriver:
     components: tuple[str, ...] = ("lip",)
     seed: int = 0  # of the head's motion, which is drawn: another seed, another motion
     relative: bool = False  # lips and expression move by the difference from silence
+    emotion: str | None = None  # in which it is said, of fixtalk.speech.EMOTIONS; None: not known
+    level: float = float(LEVELS[1])  # of that: 1 weak to 3 strong
 
-    def at_rest(self, model: FixTalk) -> Coefficients:
+    def __post_init__(self) -> None:
+        if self.emotion is not None:
+            strength_of(self.emotion, self.level)
+
+    def at_rest(self, model: FixTalk, person: Source) -> Coefficients:
         """What silence gives. A head that is drawn starts from the person's own pose anyway."""
         if not self.relative:
             return {}
         silence = np.full((1, MELS, COLUMNS), -LIMIT, np.float32)
         with torch.inference_mode():
             sounds = _hear(model, [silence])
-            speech = speech_of(model)
-            return {"lip": speech.lip(sounds), "expression": speech.tone(sounds)}
+            own, speech = person.motion, speech_of(model)
+            calm = _strength(model, self.emotion and "neutral", self.level)
+            return {
+                "lip": speech.lip(sounds, own.lip, calm),
+                "expression": speech.tone(sounds, own.expression),
+            }
 
-    @torch.inference_mode()
     def moving(self, model: FixTalk, person: Source, batch: int) -> Iterator[Coefficients]:
         """Coefficients of `batch` frames at a time; lips look one frame ahead."""
-        speech = speech_of(model)
         heard = tee(_sounds(model, self.pieces, batch), len(self.components))
         streams = [
-            self._stream(name, speech, person, sounds)
+            self._stream(name, model, person, sounds)
             for name, sounds in zip(self.components, heard, strict=True)
         ]
         frames = zip(*streams, strict=True)
-        while part := list(islice(frames, batch)):
-            columns = zip(*part, strict=True)
-            yield {n: torch.stack(c) for n, c in zip(self.components, columns, strict=True)}
+        while moved := self._stacked(frames, batch):
+            yield moved
+
+    @torch.inference_mode()
+    def _stacked(self, frames: Iterator[tuple[Tensor, ...]], batch: int) -> Coefficients:
+        """The next frames' coefficients; empty behind the last."""
+        columns = zip(*islice(frames, batch), strict=True)
+        named = zip(self.components, columns, strict=False)  # no column behind the last
+        return {name: torch.stack(column) for name, column in named}
 
     def _stream(
-        self, component: str, speech: Speech, person: Source, sounds: Iterator[Tensor]
+        self, component: str, model: FixTalk, person: Source, sounds: Iterator[Tensor]
     ) -> Iterator[Tensor]:
         """One component's coefficients, frame by frame."""
+        speech, own = speech_of(model), person.motion
         if component == "lip":
-            return gaussian(speech.lip(sound[None])[0] for sound in sounds)
+            mood = _strength(model, self.emotion, self.level)
+            return gaussian(speech.lip(sound[None], own.lip, mood)[0] for sound in sounds)
         if component == "expression":
-            return (speech.tone(sound[None])[0] for sound in sounds)
+            return (speech.tone(sound[None], own.expression)[0] for sound in sounds)
         noise = torch.Generator().manual_seed(self.seed)
-        return speech.pose.draw(person.motion.pose[0], sounds, noise)
+        return speech.pose.draw(own.pose[0], sounds, noise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +113,18 @@ class EmotionDriver:
     def __post_init__(self) -> None:
         strength_of(self.emotion, self.level)
 
-    def at_rest(self, model: FixTalk) -> Coefficients:
+    def at_rest(self, model: FixTalk, person: Source) -> Coefficients:
         """The neutral expression; empty for absolute motion."""
-        return {"expression": _shown(model, "neutral", self.level)} if self.relative else {}
+        return {"expression": self._shown(model, person, "neutral")} if self.relative else {}
 
     def moving(self, model: FixTalk, person: Source, batch: int) -> Iterator[Coefficients]:
         """One frame."""
-        yield {"expression": _shown(model, self.emotion, self.level)}
+        yield {"expression": self._shown(model, person, self.emotion)}
+
+    @torch.inference_mode()
+    def _shown(self, model: FixTalk, person: Source, emotion: str) -> Tensor:
+        strength = _strength(model, emotion, self.level)
+        return speech_of(model).show(strength, person.motion.expression)
 
 
 AnyDriver = Driver | SpeechDriver | EmotionDriver
@@ -141,9 +162,10 @@ def _read(model: FixTalk, frames: Sequence[np.ndarray], role: str) -> Coefficien
     return model.motion(as_input(model, frames, role))._asdict()
 
 
-@torch.inference_mode()
-def _shown(model: FixTalk, emotion: str, level: float) -> Tensor:
-    return speech_of(model).show(strength_of(emotion, level)[None].to(_device(model)))
+def _strength(model: FixTalk, emotion: str | None, level: float) -> Float[Tensor, "1 8"]:
+    """An emotion as the network reads it; zeros for none."""
+    strength = torch.zeros(len(EMOTIONS)) if emotion is None else strength_of(emotion, level)
+    return strength[None].to(_device(model))
 
 
 def _sounds(

@@ -1,4 +1,4 @@
-"""Mel pieces, emotions and the poses so far → coefficients of lips, expression and pose."""
+"""Mel pieces, emotions, the person's own face → coefficients of lips, expression and pose."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -53,7 +53,8 @@ class Speech(nn.Module):
 
     Source: EDTalk (arXiv 2404.01647), section 3.3: lips from speech by an encoder, poses by a
         normalising flow, expressions by small networks; none but the first is released in a form
-        that runs, so that the other two are ours, as is the blink.
+        that runs, so that the other two are ours, as are the blink and the looks at the person's
+        own face: sound tells when a mouth opens, not whose mouth it is.
     """
 
     def __init__(self, config: SpeechConfig, lips: int, poses: int, expressions: int) -> None:
@@ -65,26 +66,46 @@ class Speech(nn.Module):
         self._emotion = nn.Sequential(
             EqualLinear(len(EMOTIONS), hidden, activate=True), EqualLinear(hidden, expressions)
         )
+        self._lip_mood = EqualLinear(len(EMOTIONS), lips)
+        self._lip_own = EqualLinear(lips, lips)
+        self._tone_own = EqualLinear(expressions, expressions)
+        self._emotion_own = EqualLinear(expressions, expressions)
         self.pose = PoseFlow(poses, sounds, hidden, config.memory)
         self._lids = nn.Parameter(torch.zeros(expressions))
-        for layer in (self._lip, self._tone, self._emotion[-1]):
+        own = self._lip_mood, self._lip_own, self._tone_own, self._emotion_own
+        for layer in (self._lip, self._tone, self._emotion[-1], *own):
             nn.init.zeros_(layer.weight)  # nothing is said before something is learnt
 
     def hear(self, pieces: Float[Tensor, "frames 1 80 16"]) -> Float[Tensor, "frames sounds"]:
         """What the other parts read of the sound around each frame (`fixtalk.mel.mel_pieces`)."""
         return self.encoder(pieces)
 
-    def lip(self, sounds: Float[Tensor, "frames sounds"]) -> Float[Tensor, "frames lips"]:
-        """Coefficients of the lips."""
-        return SCALE * self._lip(sounds)
+    def lip(
+        self,
+        sounds: Float[Tensor, "frames sounds"],
+        own: Float[Tensor, "frames lips"],
+        strengths: Float[Tensor, "frames 8"],
+    ) -> Float[Tensor, "frames lips"]:
+        """Coefficients of the lips.
 
-    def tone(self, sounds: Float[Tensor, "frames sounds"]) -> Float[Tensor, "frames expressions"]:
-        """Coefficients of the expression, as far as it can be heard."""
-        return SCALE * self._tone(sounds)
+        Args:
+            sounds: around each frame.
+            own: the person's lips in the source frame.
+            strengths: of the emotion (`strength_of`) in which it is said; 0: not known.
+        """
+        return SCALE * (self._lip(sounds) + self._lip_own(own) + self._lip_mood(strengths))
 
-    def show(self, strengths: Float[Tensor, "frames 8"]) -> Float[Tensor, "frames expressions"]:
-        """Expression of an emotion (`strength_of`), whoever shows it."""
-        return SCALE * self._emotion(strengths)
+    def tone(
+        self, sounds: Float[Tensor, "frames sounds"], own: Float[Tensor, "frames expressions"]
+    ) -> Float[Tensor, "frames expressions"]:
+        """Coefficients of the expression, as far as it can be heard; `own` is the source's."""
+        return SCALE * (self._tone(sounds) + self._tone_own(own))
+
+    def show(
+        self, strengths: Float[Tensor, "frames 8"], own: Float[Tensor, "frames expressions"]
+    ) -> Float[Tensor, "frames expressions"]:
+        """Expression of an emotion (`strength_of`) on a person whose source frame shows `own`."""
+        return SCALE * (self._emotion(strengths) + self._emotion_own(own))
 
     def blink(self, closed: Float[Tensor, "*frames"]) -> Float[Tensor, "*frames expressions"]:
         """What closing the eyes adds to an expression: 0 open, 1 shut."""

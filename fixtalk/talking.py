@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from fixtalk.decoupling import Motion
@@ -54,18 +55,27 @@ class Talking(nn.Module):
         count = batch.target.shape[:2]
         read = model.motion(batch.target.flatten(0, 1))
         sounds = speech.hear(batch.speech.flatten(0, 1))
-        lip, tone = speech.lip(sounds), speech.tone(sounds)
+        source = model.encode_source(batch.source)
+        many = source.each(count[1])
+        mood = _told_to_half(batch.strength).repeat_interleave(count[1], 0)
+        lip = speech.lip(sounds, many.motion.lip, mood)
+        tone = speech.tone(sounds, many.motion.expression)
+        felt = speech.show(batch.strength, source.motion.expression)
         shown = Motion(*(part.unflatten(0, count) for part in read))
         frames = None
         if phase.renders:
-            source = model.encode_source(batch.source)
-            many = source.each(count[1])
             frames, _ = model.render(many, read._replace(lip=lip))
             frames = frames.unflatten(0, count)
         surprise = None
         if phase.weighs("l_pose"):
             surprise = speech.pose.surprise(shown.pose.detach(), sounds.unflatten(0, count))
         return Talk(
-            shown, lip.unflatten(0, count), tone.unflatten(0, count), speech.show(batch.strength),
+            shown, lip.unflatten(0, count), tone.unflatten(0, count), felt,
             speech.blink(batch.closed), surprise, frames,
         )  # fmt: skip
+
+
+def _told_to_half(strength: Float[Tensor, "batch 8"]) -> Float[Tensor, "batch 8"]:
+    """Every other item's emotion, the others' as if unknown: lips must do without it as well."""
+    turns = torch.arange(len(strength), device=strength.device)[:, None] % 2
+    return strength * turns

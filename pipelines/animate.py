@@ -132,7 +132,7 @@ def _driver(
     if mover == SPEECH:
         return SpeechDriver(
             pieces=stream_pieces(speech), components=components, seed=config.seed,
-            relative=config.relative,
+            relative=config.relative, emotion=config.emotion, level=config.strength,
         )  # fmt: skip
     if mover == EMOTION:
         return EmotionDriver(

@@ -30,19 +30,20 @@ class Script:
     def drivers(self, head: np.ndarray) -> list[AnyDriver]:
         """Poses of the head's frames, lips of the speech, the expression of the label.
 
-        A silent voice leaves the lips as the source has them. Without a label the expression is
-        what can be heard.
+        A silent voice leaves the lips as the source has them. A label says in which emotion lips
+        speak as well; without one the expression is what can be heard.
         """
         is_labelled = self.emotion is not None and self.level is not None
+        felt = {"emotion": self.emotion, "level": float(self.level)} if is_labelled else {}
         heard = [] if self.voice == "silent" else ["lip"]
         heard += [] if is_labelled else ["expression"]
         mels = mel_spectrogram(np.frombuffer(self.audio, "<i2"))
         pieces = mel_pieces(mels, range(len(head)))
         drivers: list[AnyDriver] = [Driver(frames=head, components=("pose",))]
         if heard:
-            drivers.append(SpeechDriver(pieces=pieces, components=tuple(heard)))
+            drivers.append(SpeechDriver(pieces=pieces, components=tuple(heard), **felt))
         if is_labelled:
-            drivers.append(EmotionDriver(emotion=self.emotion, level=float(self.level)))
+            drivers.append(EmotionDriver(**felt))
         return drivers
 
 

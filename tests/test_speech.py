@@ -18,7 +18,8 @@ def pieces(count, seed=0):
 def speech():
     torch.manual_seed(0)
     speech = Speech(CONFIG, lips=6, poses=4, expressions=3)
-    for layer in (speech._lip, speech._tone, speech._emotion[-1]):
+    told = speech._lip_mood, speech._lip_own, speech._tone_own, speech._emotion_own
+    for layer in (speech._lip, speech._tone, speech._emotion[-1], *told):
         torch.nn.init.normal_(layer.weight)
     return speech
 
@@ -71,9 +72,40 @@ def test_nothing_is_said_before_something_is_learnt():
     speech = Speech(CONFIG, lips=6, poses=4, expressions=3)
     sounds = speech.hear(pieces(3))
 
-    parts = speech.lip(sounds), speech.tone(sounds), speech.show(torch.eye(8))
+    lips, face = torch.ones(3, 6), torch.ones(3, 3)
+    parts = (
+        speech.lip(sounds, lips, torch.eye(8)[:3]),
+        speech.tone(sounds, face),
+        speech.show(torch.eye(8)[:3], face),
+    )
     for silent in (*parts, speech.blink(torch.ones(3))):
         assert not silent.any()
+
+
+def test_a_mouth_is_moved_by_sound_emotion_and_the_own_face_each_by_itself(speech):
+    sounds, lips = speech.hear(pieces(2)), torch.randn(2, 6)
+    mood, calm = strength_of("happy", 2.0).expand(2, -1), torch.zeros(2, 8)
+    plain = speech.lip(sounds, 0 * lips, calm)
+
+    by_mood = speech.lip(sounds, 0 * lips, mood) - plain
+    by_own = speech.lip(sounds, lips, calm) - plain
+
+    assert torch.allclose(speech.lip(sounds, lips, mood), plain + by_mood + by_own, atol=1e-3)
+    assert torch.allclose(by_mood[0], by_mood[1], atol=1e-3)
+    for change in (by_mood, by_own, plain.diff(dim=0)):
+        assert change.norm(dim=1).min() > 0.1
+
+
+def test_an_expression_is_heard_or_named_beside_the_own_face(speech):
+    sounds, face = speech.hear(pieces(2)), torch.randn(2, 3)
+    mood = strength_of("happy", 2.0).expand(2, -1)
+
+    heard = speech.tone(sounds, face) - speech.tone(sounds, 0 * face)
+    named = speech.show(mood, face) - speech.show(mood, 0 * face)
+
+    assert heard.norm(dim=1).min() > 0.1
+    assert named.norm(dim=1).min() > 0.1
+    assert not torch.allclose(heard, named, atol=1e-2)
 
 
 def test_emotion_is_its_level_in_thirds_at_its_place():
@@ -100,7 +132,8 @@ def test_another_emotion_or_level_is_refused():
 
 
 def test_expression_depends_on_the_emotion_shown(speech):
-    shown = speech.show(torch.stack([strength_of(name, 3.0) for name in EMOTIONS]))
+    strengths = torch.stack([strength_of(name, 3.0) for name in EMOTIONS])
+    shown = speech.show(strengths, torch.ones(8, 3))
 
     assert shown.shape == (8, 3)
     assert all(not torch.allclose(a, b, atol=1e-3) for a, b in pairwise(shown))

@@ -17,6 +17,7 @@ from fixtalk.pairs import PairSampler
 from fixtalk.phases import Stretch, parts
 from fixtalk.reenactment import Batch
 from fixtalk.talking import Talk, Talking
+from fixtalk.talks import TALK
 from fixtalk.terms import loss_terms
 from fixtalk.training import Microbatch, train_step
 from tests.clip_shards import write_shard
@@ -147,6 +148,25 @@ def test_lips_that_are_heard_move_the_frames_and_nothing_else_does(recipe, talks
     assert not torch.allclose(one, unheard, atol=1e-4)
 
 
+def test_lips_are_told_the_emotion_in_every_other_item_and_the_own_mouth_in_all(recipe, talks):
+    state, phase = lively(recipe, TINY_BASE), recipe.phases["hear"]
+    talks = dataclasses.replace(talks, strength=talks.strength[:1].expand(4, -1))
+    unlabelled = dataclasses.replace(talks, strength=torch.zeros(4, 8))
+    elsewhere = dataclasses.replace(talks, source=talks.source.flip(0))
+    with torch.no_grad():
+        state.model.speech._lip_mood.weight.normal_()
+        state.model.speech._lip_own.weight.normal_()
+
+    told, untold, moved = (
+        Talking(state.model)(batch, phase, taught(batch)).lip
+        for batch in (talks, unlabelled, elsewhere)
+    )
+
+    assert torch.equal(told[::2], untold[::2])
+    assert not any(torch.allclose(told[n], untold[n], atol=1e-2) for n in (1, 3))
+    assert not any(torch.allclose(told[n], moved[n], atol=1e-4) for n in range(4))
+
+
 def test_frames_are_rendered_of_the_person_beside_them(recipe, talks):
     state = state_of(TINY_BASE)
     phase = recipe.phases["speak"]
@@ -254,9 +274,13 @@ def test_checkpoint_keeps_speech(recipe, talks, tmp_path):
     ours, theirs = (model.speech for model in (state.model.eval(), loaded))
     sounds = ours.hear(talks.speech.flatten(0, 1))
     assert torch.equal(sounds, theirs.hear(talks.speech.flatten(0, 1)))
-    assert torch.equal(ours.lip(sounds), theirs.lip(sounds))
-    assert ours.lip(sounds).any()
-    assert torch.equal(ours.show(talks.strength), theirs.show(talks.strength))
+    lips, moods = torch.ones(len(sounds), 6), talks.strength.repeat_interleave(TALK, 0)
+    assert torch.equal(ours.lip(sounds, lips, moods), theirs.lip(sounds, lips, moods))
+    assert ours.lip(sounds, 0 * lips, 0 * moods).any()
+    for layer in (ours._lip_own, ours._lip_mood, ours._tone_own, ours._emotion_own):
+        assert layer.weight.any()
+    face = torch.ones(4, 3)
+    assert torch.equal(ours.show(talks.strength, face), theirs.show(talks.strength, face))
     drawn = [
         torch.stack(list(part.pose.draw(torch.zeros(4), sounds, torch.Generator().manual_seed(0))))
         for part in (ours, theirs)
