@@ -109,6 +109,36 @@ def test_swapping_one_input_changes_its_component_only(rendered, component, othe
     assert not np.array_equal(shown, shown_after)
 
 
+@pytest.fixture
+def moody(monkeypatch, model):
+    """The model, its lips moved by emotions."""
+    mood = torch.nn.Parameter(torch.randn(6, 8, generator=torch.Generator().manual_seed(1)))
+    monkeypatch.setattr(model.speech._lip_mood, "weight", mood)
+
+
+def test_lips_speak_in_an_emotion_and_louder_at_a_higher_level(rendered, moody):
+    options = ({}, {"emotion": "happy", "level": 1.0}, {"emotion": "happy", "level": 3.0})
+
+    plain, weak, strong = (rendered(speech(1, **felt))[0] for felt in options)
+
+    change = weak["lip"] - plain["lip"]
+    assert change.norm(dim=1).min() > 0.1
+    assert torch.allclose(strong["lip"] - plain["lip"], 3 * change, atol=1e-4)
+    for name in ("pose", "expression"):
+        assert torch.equal(plain[name], strong[name])
+
+
+def test_relative_lips_keep_what_an_emotion_adds_to_a_neutral_mouth(rendered, moody, model):
+    options = ({"emotion": "neutral"}, {"emotion": "happy"})
+
+    calm, happy = (rendered(speech(1, relative=True, **felt))[0]["lip"] for felt in options)
+
+    moods = torch.stack([fixtalk.speech.strength_of(name, 2.0) for name in ("neutral", "happy")])
+    with torch.no_grad():
+        added = 10.0 * model.speech._lip_mood(moods).diff(dim=0)
+    assert torch.allclose(happy - calm, added.expand_as(calm), atol=1e-4)
+
+
 def test_one_speech_moves_all_and_says_the_length(rendered):
     moved, shown = rendered(speech(components=("lip", "pose", "expression"), seconds=0.41))
 
@@ -206,6 +236,8 @@ def test_wrong_labels_and_pieces_are_refused(model):
         fixtalk.EmotionDriver(emotion="glad")
     with pytest.raises(ValueError, match="level 4"):
         fixtalk.EmotionDriver(emotion="happy", level=4.0)
+    with pytest.raises(ValueError, match="'glad': choose one of happy"):
+        fixtalk.SpeechDriver(pieces=[], emotion="glad")
     driver = fixtalk.SpeechDriver(pieces=iter([np.zeros((80, 16), np.float32)]))
     with pytest.raises(ValueError, match="stream_pieces"):
         next(fixtalk.animate(model, SOURCE, [driver]))

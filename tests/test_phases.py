@@ -30,6 +30,10 @@ OTHER = dataclasses.replace(PLAIN, trains={"emi": 1.0}, weights={"imitation": 1.
             {"trains": {"expression": 1.0}, "uses_expression": False},
             "where uses_expression is true",
         ),
+        (
+            {"weights": {"expression_truth": 1.0}, "uses_expression": False},
+            "expression_truth is weighed where uses_expression is true",
+        ),
     ],
 )
 def test_wrong_phase_is_refused(change, message):

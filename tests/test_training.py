@@ -16,6 +16,8 @@ from torch import distributed
 
 from fixtalk.checkpoint import save_checkpoint, start_from_base
 from fixtalk.phases import Stretch, parts, stretch_at
+from fixtalk.reenactment import Reenactment
+from fixtalk.terms import loss_terms
 from fixtalk.training import Microbatch, train_step
 from pipelines.feed import share_of
 from pipelines.worker import parallel
@@ -220,6 +222,47 @@ def test_points_of_made_frames_learn_from_those_of_targets(recipe, batch):
     assert learns == [False, True]
     assert set(with_) - set(without) == {"l_points"}
     assert with_["l_points"] > 0
+
+
+def test_each_component_is_told_its_own_part_of_the_face(recipe, batch):
+    phase, model = recipe.phases["decouple"], state_of(TINY).model
+    seen = Reenactment(model)(batch, phase, torch.ones(4, dtype=torch.bool))
+
+    terms = dict(loss_terms(model, state_of(TINY).discriminator, phase, batch, seen, METHOD))
+
+    with torch.no_grad():
+        driver, lip, pose = (
+            model.motion(frames) for frames in (batch.driver, batch.lip, batch.pose)
+        )
+    for name, told, both in (
+        ("lip_truth", batch.lips, (driver.lip, lip.lip)),
+        ("pose_truth", batch.head, (driver.pose, pose.pose)),
+        ("expression_truth", batch.brows, (driver.expression, pose.expression)),
+    ):
+        count = min(told.shape[1], both[0].shape[1])
+        errors = [(read[:, :count] - told[:, :count]).square().mean() for read in both]
+        assert terms[name].item() == pytest.approx(float(sum(errors)) / 2, rel=1e-3)
+
+
+def test_items_take_turns_in_whose_lips_and_whose_head_they_have(recipe, batch):
+    model, phase = state_of(TINY).model, recipe.phases["decouple"]
+    asked, render = [], model.backbone.render
+    model.backbone.render = lambda latent, maps, motion: (
+        asked.append(motion) or render(latent, maps, motion)
+    )
+
+    Reenactment(model)(batch, phase, torch.ones(4, dtype=torch.bool))
+
+    with torch.no_grad():
+        driver, lip, pose = (
+            model.motion(frames) for frames in (batch.driver, batch.lip, batch.pose)
+        )
+    for item, (lips, head) in enumerate(
+        [(driver, pose), (lip, driver), (lip, pose), (driver, pose)]
+    ):
+        assert torch.allclose(asked[0].lip[item], lips.lip[item], atol=1e-4)
+        assert torch.allclose(asked[0].pose[item], head.pose[item], atol=1e-4)
+        assert torch.allclose(asked[0].expression[item], head.expression[item], atol=1e-4)
 
 
 def test_phase_without_anything_to_train_is_refused(recipe, batch):
