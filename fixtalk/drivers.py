@@ -47,7 +47,7 @@ class SpeechDriver:
     pieces: Iterable[Float[np.ndarray, "1 mels 16"]]  # of every frame: fixtalk.mel.stream_pieces
     components: tuple[str, ...] = ("lip",)
     seed: int = 0  # of the head's motion, which is drawn: another seed, another motion
-    relative: bool = False  # lips and expression move by the difference from silence
+    relative: bool = False  # lips and expression move by the difference from calm silence
     emotion: str | None = None  # in which it is said, of fixtalk.speech.EMOTIONS; None: not known
     level: float = float(LEVELS[1])  # of that: 1 weak to 3 strong
 
@@ -64,10 +64,12 @@ class SpeechDriver:
             sounds = _hear(model, [silence])
             own, speech = person.motion, speech_of(model)
             calm = _strength(model, self.emotion and "neutral", self.level)
-            return {
-                "lip": speech.lip(sounds, own.lip, calm),
-                "expression": speech.tone(sounds, own.expression),
-            }
+            rest = {}
+            if "lip" in self.components:
+                rest["lip"] = speech.lip(sounds, own.lip, calm)
+            if "expression" in self.components:
+                rest["expression"] = speech.tone(sounds, own.expression)
+        return rest
 
     def moving(self, model: FixTalk, person: Source, batch: int) -> Iterator[Coefficients]:
         """Coefficients of `batch` frames at a time; lips look one frame ahead."""

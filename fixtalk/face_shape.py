@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fixtalk.head_pose import head_angles
 from fixtalk.shapes import Float
 
 EYES = slice(36, 42), slice(42, 48)  # of the 68 landmarks of iBUG 300-W
@@ -10,10 +11,12 @@ CORNERS = [48, 54]
 OUTER_LIPS = [51, 57]  # middle of the upper one and of the lower one
 INNER_BROWS, OUTER_BROWS = [21, 22], [17, 26]  # their ends
 LIDS = (37, 41), (38, 40), (43, 47), (44, 46)  # upper and lower
-# Middle and spread of each number in 523 rendered clips, about. Lengths are in distances between
-# the eyes, angles in radians, places in sides of the frame.
+NOSE = 30  # its tip
+# Middle and spread of each number, about as in 523 rendered clips, whose mouths are 0.23 and 0.77
+# (0.13 and 0.09). Lengths are in distances between the eyes, angles in radians, places in sides of
+# the frame.
 USUAL_MOUTH = np.array([0.25, 0.75], np.float32), np.array([0.13, 0.14], np.float32)
-USUAL_CORNERS = 0.04, 0.06
+USUAL_CORNERS = np.float32(0.04), np.float32(0.06)
 USUAL_HEAD = (
     np.array([0.0, 0.0, 0.0, 0.5, 0.47, -1.57], np.float32),
     np.array([0.28, 0.14, 0.1, 0.12, 0.06, 0.15], np.float32),
@@ -22,6 +25,8 @@ USUAL_BROWS = (
     np.array([0.28, 0.37, 0.48, 0.12], np.float32),
     np.array([0.08, 0.07, 0.055, 0.03], np.float32),
 )
+MIRRORED = np.float32([-1, 1, -1, -1, 1, 1])  # times `head_shape`: that of the mirror image
+FARTHEST = 3.0  # usual changes: a face in profile, or points that are none, would drown all others
 TINY = 1e-6
 
 
@@ -29,62 +34,68 @@ def mouth_shape(points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " 2"]:
     """How far a mouth is open and how wide it is: 0 as mouths mostly are, ±1 a usual change.
 
     Args:
-        points: landmarks in any unit; it does not matter where the head is and how it is rolled.
+        points: landmarks in any unit; it does not matter where the head is and how it is rolled,
+            but one that turns away brings the eyes together.
     """
     lengths = [np.linalg.norm(np.subtract(*points[ends])) for ends in (INNER_LIPS, CORNERS)]
     middle, spread = USUAL_MOUTH
-    return ((np.float32(lengths) / max(_eye_distance(points), TINY) - middle) / spread).astype(
-        np.float32
-    )
+    return ((np.float32(lengths) / _eye_distance(points) - middle) / spread).astype(np.float32)
 
 
 def lip_shape(points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " 3"]:
-    """`mouth_shape`, and how far the corners of the mouth lie above its middle.
+    """`mouth_shape`, and how far the corners of the mouth lie above its middle; ±3 at most.
 
     Args:
         points: landmarks as above.
     """
     corners = _heights(points, CORNERS).mean() - _heights(points, OUTER_LIPS).mean()
     middle, spread = USUAL_CORNERS
-    return np.append(mouth_shape(points), np.float32((corners - middle) / spread))
+    return _bounded(np.append(mouth_shape(points), (corners - middle) / spread))
 
 
 def head_shape(
-    points: Float[np.ndarray, "68 2"], angles: Float[np.ndarray, " 3"], side: int
+    points: Float[np.ndarray, "68 2"], angles: Float[np.ndarray, " 3"] | None, side: int
 ) -> Float[np.ndarray, " 6"]:
-    """How a head is turned, where it is and how large: 0 as mostly, ±1 a usual change.
+    """How a head is turned, where it is and how large: 0 as mostly, ±1 a usual change, ±3 at most.
 
     Args:
         points: landmarks in pixels.
-        angles: yaw, pitch, roll in radians.
+        angles: yaw, pitch, roll in radians; None: as five of the points have it (`head_angles`).
         side: of the frame, pixels.
     """
-    x, y = np.mean([points[eye].mean(0) for eye in EYES], axis=0) / side
-    size = np.log(max(_eye_distance(points) / side, TINY))
+    eyes = [points[eye].mean(0) for eye in EYES]
+    if angles is None:
+        five = np.stack([*eyes, points[NOSE], *points[CORNERS]])
+        angles = head_angles(five[None].astype(np.float64))[0]
+    x, y = np.mean(eyes, axis=0) / side
+    size = np.log(_eye_distance(points) / side)
     middle, spread = USUAL_HEAD
-    return ((np.float32([*angles, x, y, size]) - middle) / spread).astype(np.float32)
+    return _bounded((np.float32([*angles, x, y, size]) - middle) / spread)
 
 
 def brow_shape(points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " 4"]:
     """Height of the brows' inner and outer ends above the eyes, their gap, and how open eyes are.
 
-    0 as mostly, ±1 a usual change; the mean of left and right.
+    0 as mostly, ±1 a usual change, ±3 at most; the mean of left and right.
 
     Args:
         points: landmarks in any unit.
     """
-    eyes = max(_eye_distance(points), TINY)
+    eyes = _eye_distance(points)
     gap = np.linalg.norm(np.subtract(*points[INNER_BROWS]))
     opening = np.mean([np.linalg.norm(points[upper] - points[lower]) for upper, lower in LIDS])
     heights = [_heights(points, ends).mean() for ends in (INNER_BROWS, OUTER_BROWS)]
     middle, spread = USUAL_BROWS
-    return ((np.float32([*heights, gap / eyes, opening / eyes]) - middle) / spread).astype(
-        np.float32
-    )
+    return _bounded((np.float32([*heights, gap / eyes, opening / eyes]) - middle) / spread)
+
+
+def _bounded(numbers: Float[np.ndarray, " numbers"]) -> Float[np.ndarray, " numbers"]:
+    return numbers.clip(-FARTHEST, FARTHEST).astype(np.float32)
 
 
 def _eye_distance(points: Float[np.ndarray, "68 2"]) -> float:
-    return float(np.linalg.norm(np.subtract(*(points[eye].mean(0) for eye in EYES))))
+    """In the unit of the points, never quite 0."""
+    return max(float(np.linalg.norm(np.subtract(*(points[eye].mean(0) for eye in EYES)))), TINY)
 
 
 def _heights(points: Float[np.ndarray, "68 2"], which: list[int]) -> Float[np.ndarray, " points"]:

@@ -32,11 +32,11 @@ class EqualLinear(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, bias: float = 0.0, activate: bool = False
+        self, inputs: int, outputs: int, *, bias: float | None = 0.0, activate: bool = False
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs))
-        self.bias = nn.Parameter(torch.full((outputs,), bias))
+        self.bias = None if bias is None else nn.Parameter(torch.full((outputs,), bias))
         self.scale = 1 / math.sqrt(inputs)
         self.activate = activate
 

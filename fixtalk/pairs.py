@@ -6,7 +6,7 @@ import numpy as np
 
 from fixtalk.augmentation import Augmentation, disguise, mirror, recolour
 from fixtalk.dataset import Row
-from fixtalk.face_shape import brow_shape, head_shape, lip_shape
+from fixtalk.face_shape import MIRRORED, brow_shape, head_shape, lip_shape
 from fixtalk.media import decode_frames
 from fixtalk.pages import Item, Order, Page, read_page
 from fixtalk.reenactment import Batch
@@ -17,7 +17,7 @@ from fixtalk.talks import eyes_closed, mouths_at, sound_at, strength_in, talk_at
 Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
 Place = tuple[Row, int]  # clip and frame
 WarpTruth = Callable[[Place, Place], Truth]  # source, driver
-MIRRORED = np.float32([-1, 1, -1, -1, 1, 1])  # times `head_shape`: of the mirror image
+TOLD = 0.5  # share of items whose lips are told the emotion: they must do without as well
 PARTNERS = 8  # tried for a swap of mouths before it counts as impossible
 
 
@@ -30,8 +30,8 @@ class PairSampler:
     lanes of the last call need stay in memory: at most two a lane.
 
     Args:
-        pages: of clips with "person", "session", "clip", "video", "frames", "landmarks" (or
-            None), and what `truth` reads.
+        pages: of clips with "person", "session", "clip", "video", "frames", "landmarks" and "pose"
+            (or None), and what `truth` reads.
         seed: of all draws.
         lanes: items of the global batch.
         visits: to each clip in an epoch.
@@ -160,7 +160,9 @@ class PairSampler:
 
     def _talk(self, step: int, lane: int, item: Item) -> dict[str, np.ndarray | bool]:
         rng = np.random.default_rng([self.seed, item.epoch, lane, step])
-        row, others = self._speaker(item)
+        row, session = self._speaker(item)
+        # another clip, as in the protocol `audio`: how this one looks would give its mood away
+        others = [other for other in session if other is not row] or [row]
         other = others[rng.integers(len(others))]
         source = other, int(rng.integers(other["frames"]))
         shown, speech, places = talk_at(row, int(rng.integers(row["frames"])))
@@ -174,6 +176,7 @@ class PairSampler:
         talk = {"source": frames[0], "driver": frames[1:], "target": frames[1:], "speech": speech}
         talk |= {"sound": sound_at(row, places), "strength": strength_in(row), "shows_target": True}
         talk["closed"] = eyes_closed(row, places)
+        talk["mood"] = talk["strength"] * np.float32(rng.random() < TOLD)
         return talk | ({"mouth": mouths} if self.labelled else {})
 
     def _speaker(self, item: Item) -> tuple[Row, list[Row]]:
@@ -250,10 +253,9 @@ def _landmarks(place: Place) -> Float[np.ndarray, "68 2"]:
 
 
 def _head(place: Place, side: int) -> Float[np.ndarray, " 6"]:
-    """The head's shape, its angles known or estimated."""
     row, index = place
-    angles = row["head_pose"] if row["pose"] is None else row["pose"]
-    return head_shape(_landmarks(place), angles[index, :3], side)
+    angles = None if row["pose"] is None else row["pose"][index, :3]
+    return head_shape(_landmarks(place), angles, side)
 
 
 def _swap_mouths(

@@ -108,7 +108,7 @@ class Phase:
 
     @property
     def swaps_mouths(self) -> bool:
-        """Whether mouths are swapped: lips of one frame and pose of another then give a third."""
+        """Whether mouths are swapped: lips of one frame and all else of another give a third."""
         return self.weighs("l_fea")
 
     @property

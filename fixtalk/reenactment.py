@@ -37,6 +37,7 @@ class Batch:
     speech: Float[Tensor, "batch *talk 1 80 16"] | None = None  # pieces of those frames' sound
     sound: Int[Tensor, "batch samples"] | None = None  # of those frames and a little more
     strength: Float[Tensor, "batch 8"] | None = None  # of the emotion; 0: not known
+    mood: Float[Tensor, "batch 8"] | None = None  # the same, as lips are told it
     closed: Float[Tensor, "batch talk"] | None = None  # eyes of those frames: 0 open, 1 shut
     lip: Float[Tensor, "batch 3 h w"] | None = None  # another's frame with this driver's mouth
     pose: Float[Tensor, "batch 3 h w"] | None = None  # this driver with another's mouth
@@ -168,10 +169,10 @@ def _crossed(own: Motion, cross: Motion) -> Motion:
     is.
     """
     turns = torch.arange(len(own.lip), device=own.lip.device)[:, None] % 3
-    return Motion(
+    return type(own)(
         *(
             part if part is None else torch.where(turns == (0 if name == "lip" else 1), part, other)
-            for name, part, other in zip(Motion._fields, own, cross, strict=True)
+            for name, part, other in zip(own._fields, own, cross, strict=True)
         )
     )
 

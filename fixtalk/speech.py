@@ -66,10 +66,10 @@ class Speech(nn.Module):
         self._emotion = nn.Sequential(
             EqualLinear(len(EMOTIONS), hidden, activate=True), EqualLinear(hidden, expressions)
         )
-        self._lip_mood = EqualLinear(len(EMOTIONS), lips)
-        self._lip_own = EqualLinear(lips, lips)
-        self._tone_own = EqualLinear(expressions, expressions)
-        self._emotion_own = EqualLinear(expressions, expressions)
+        self._lip_mood = EqualLinear(len(EMOTIONS), lips, bias=None)
+        self._lip_own = EqualLinear(lips, lips, bias=None)
+        self._tone_own = EqualLinear(expressions, expressions, bias=None)
+        self._emotion_own = EqualLinear(expressions, expressions, bias=None)
         self.pose = PoseFlow(poses, sounds, hidden, config.memory)
         self._lids = nn.Parameter(torch.zeros(expressions))
         own = self._lip_mood, self._lip_own, self._tone_own, self._emotion_own

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from fixtalk.decoupling import Motion
@@ -57,10 +56,10 @@ class Talking(nn.Module):
         sounds = speech.hear(batch.speech.flatten(0, 1))
         source = model.encode_source(batch.source)
         many = source.each(count[1])
-        mood = _told_to_half(batch.strength).repeat_interleave(count[1], 0)
-        lip = speech.lip(sounds, many.motion.lip, mood)
-        tone = speech.tone(sounds, many.motion.expression)
-        felt = speech.show(batch.strength, source.motion.expression)
+        mood = batch.mood.repeat_interleave(count[1], 0)
+        lip = speech.lip(sounds, many.motion.lip.detach(), mood)
+        tone = speech.tone(sounds, many.motion.expression.detach())
+        felt = speech.show(batch.strength, source.motion.expression.detach())
         shown = Motion(*(part.unflatten(0, count) for part in read))
         frames = None
         if phase.renders:
@@ -73,9 +72,3 @@ class Talking(nn.Module):
             shown, lip.unflatten(0, count), tone.unflatten(0, count), felt,
             speech.blink(batch.closed), surprise, frames,
         )  # fmt: skip
-
-
-def _told_to_half(strength: Float[Tensor, "batch 8"]) -> Float[Tensor, "batch 8"]:
-    """Every other item's emotion, the others' as if unknown: lips must do without it as well."""
-    turns = torch.arange(len(strength), device=strength.device)[:, None] % 2
-    return strength * turns

@@ -55,13 +55,8 @@ def loss_terms(
     if phase.renders:
         yield from _picture_terms(discriminator, phase, batch, seen, method)
     if phase.swaps_mouths:
-        yield (
-            "l_fea",
-            sum(
-                losses.l_fea(getattr(seen.own, part), getattr(seen.cross, part))
-                for part in ("lip", "pose")
-            ),
-        )
+        read_twice = zip(seen.own, seen.cross, strict=True)
+        yield "l_fea", sum(losses.l_fea(*parts) for parts in read_twice if parts[0] is not None)
     yield from _shape_terms(phase, batch, seen)
     if phase.weighs("l_dis") and model.emi is not None:
         among = batch.shows_target if batch.moves is None else batch.shows_target & batch.moves

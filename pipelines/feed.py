@@ -13,7 +13,7 @@ from fixtalk.augmentation import Augmentation
 from fixtalk.media import probe
 from fixtalk.pages import Page, find_pages, missing_labels, read_page
 from fixtalk.pairs import PairSampler, Place, Truth, WarpTruth
-from fixtalk.phases import Stretch, stretch_at
+from fixtalk.phases import SHAPE_TERMS, Stretch, stretch_at
 from pipelines.cluster import portable, quiet_data
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Corpus:
             "warp_truth": exact,
             "motion_gate": labelled,
             "l_mouth": labelled,
-            "shape_truth": labelled,
+            **dict.fromkeys(SHAPE_TERMS, labelled),
             "l_lids": f"in part {blind}" if pointless else "on",
         }
 

@@ -27,7 +27,7 @@ class AnimateConfig(StageConfig):
     expression: Path | Literal["still", "heard"] | None = Field(
         None, description="clip, or as the speech sounds; None: driving's"
     )
-    emotion: str | None = Field(None, description="expression by name, held")
+    emotion: str | None = Field(None, description="expression by name, held; mood of speaking lips")
     level: float | None = Field(None, description="of the emotion, 1 to 3; None: 2")
     blink: bool = Field(False, description="the eyes close now and then")
     seed: int = Field(0, ge=0, lt=2**63, description="of a natural pose and of blinks")

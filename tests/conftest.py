@@ -110,6 +110,7 @@ def talks_that_move():
         strength=torch.stack(
             [*map(strength_of, ("happy", "sad", "fear"), (3.0, 1.0, 2.0)), torch.zeros(8)]
         ),
+        mood=torch.stack([strength_of("happy", 3.0), *torch.zeros(3, 8)]),
     )
 
 

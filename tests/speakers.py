@@ -18,7 +18,8 @@ def speaking(seed=0):
     model = FixTalk(replace(TINY, speech=TINY_SPEECH)).eval()
     with torch.no_grad():
         speech = model.speech
-        for layer in (speech._lip, speech._tone, speech._emotion[-1]):
+        own = speech._lip_mood, speech._lip_own, speech._tone_own, speech._emotion_own
+        for layer in (speech._lip, speech._tone, speech._emotion[-1], *own):
             layer.weight.normal_()
         speech._lids.normal_()
         for coupling in speech.pose.couplings:
@@ -43,5 +44,7 @@ def loudness_as_lips():
     model.speech._lip = nn.Linear(1, 6, bias=False)
     model.speech._tone = nn.Linear(1, 3, bias=False)
     with torch.no_grad():
+        for layer in (model.speech._lip_own, model.speech._tone_own):
+            layer.weight.zero_()
         model.speech._lip.weight.copy_(torch.eye(6)[:, :1] / SCALE)
     return model

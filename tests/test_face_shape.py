@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fixtalk.face_shape import (
+    FARTHEST,
     USUAL_BROWS,
     USUAL_CORNERS,
     USUAL_HEAD,
@@ -13,10 +14,10 @@ from fixtalk.face_shape import (
     lip_shape,
     mouth_shape,
 )
+from fixtalk.head_pose import head_angles
 from tests.drawn_faces import face_points
 
-EYES = 20.0  # pixels between the eyes of the drawn face, whose line is level at 26
-OPENING, WIDTH = USUAL_MOUTH[1]
+APART = 20.0  # pixels between the eyes of the drawn face, whose line is level at 26
 
 
 @pytest.fixture
@@ -33,9 +34,9 @@ def points():
 
 
 def test_mouth_is_told_in_distances_between_eyes(points):
-    points[66] = [32, 44 + 0.38 * EYES]
+    points[66] = [32, 44 + 0.38 * APART]
 
-    assert mouth_shape(points) == pytest.approx([0.13 / OPENING, 0], abs=1e-4)
+    assert mouth_shape(points) == pytest.approx([0.13 / USUAL_MOUTH[1][0], 0], abs=1e-4)
 
 
 def test_smile_is_told_by_corners_above_the_middle(points):
@@ -46,7 +47,7 @@ def test_smile_is_told_by_corners_above_the_middle(points):
 
     assert level == pytest.approx([0, 0, -USUAL_CORNERS[0] / USUAL_CORNERS[1]], abs=1e-4)
     assert smiling[:2] == pytest.approx(level[:2], abs=1e-4)
-    assert smiling[2] - level[2] == pytest.approx(1.2 / EYES / USUAL_CORNERS[1], abs=1e-4)
+    assert smiling[2] - level[2] == pytest.approx(1.2 / APART / USUAL_CORNERS[1], abs=1e-4)
 
 
 def test_brows_and_eyes_are_told_in_distances_between_eyes(points):
@@ -59,9 +60,9 @@ def test_brows_and_eyes_are_told_in_distances_between_eyes(points):
     lids = [
         np.linalg.norm(points[a] - points[b]) for a, b in ((37, 41), (38, 40), (43, 47), (44, 46))
     ]
-    numbers = [5 / EYES, 6 / EYES, 10 / EYES, np.mean(lids) / EYES]
+    numbers = [5 / APART, 6 / APART, 10 / APART, np.mean(lids) / APART]
     assert calm == pytest.approx((numbers - middle) / spread, abs=1e-4)
-    changes = [2 / EYES, 1 / EYES, -2 / EYES, 0] / spread
+    changes = [2 / APART, 1 / APART, -2 / APART, 0] / spread
     assert brow_shape(points) - calm == pytest.approx(changes, abs=1e-4)
 
 
@@ -69,7 +70,7 @@ def test_head_is_told_its_angles_its_place_and_its_size(points):
     middle, spread = USUAL_HEAD
     told = head_shape(points, np.float32([0.28, -0.14, 0]), 64)
 
-    numbers = [0.28, -0.14, 0, 32 / 64, 26 / 64, np.log(EYES / 64)]
+    numbers = [0.28, -0.14, 0, 32 / 64, 26 / 64, np.log(APART / 64)]
     assert told == pytest.approx((numbers - middle) / spread, abs=1e-4)
     assert head_shape(points / 2, np.zeros(3, np.float32), 32)[3:] == pytest.approx(
         told[3:], abs=1e-4
@@ -86,12 +87,20 @@ def test_shape_does_not_depend_on_where_and_how_large_the_face_is(points, shape)
     assert shape(moved) == pytest.approx(shape(points), abs=1e-3)
 
 
-def test_points_that_are_no_face_give_numbers():
-    nowhere = np.zeros((68, 2), np.float32)
+def test_unknown_angles_are_told_by_five_of_the_points(points):
+    points[30] = [35, 37]  # the nose points to the right
 
-    for shape in (
-        lip_shape(nowhere),
-        brow_shape(nowhere),
-        head_shape(nowhere, nowhere[0, [0, 0, 0]], 64),
-    ):
-        assert np.isfinite(shape).all()
+    told = head_shape(points, None, 64)
+
+    five = np.stack([[22, 26], [42, 26], points[30], *points[[48, 54]]]).astype(np.float64)
+    angles = head_angles(five[None])[0]
+    assert angles[0] > 0.1
+    assert told == pytest.approx(head_shape(points, angles, 64), abs=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-3, 0.1])
+def test_points_that_are_no_face_and_faces_in_profile_stay_within_bounds(points, share):
+    points[:, 0] *= share
+
+    for shape in (lip_shape(points), brow_shape(points), head_shape(points, None, 64)):
+        assert np.abs(shape).max() <= FARTHEST

@@ -94,10 +94,12 @@ def test_tags_tell_what_labels_make_possible(config, clips, tmp_path):
         "warp_truth": "off: 21 of 21 clips have no exact labels",
         "motion_gate": "on",
         "l_mouth": "on",
-        "shape_truth": "on",
+        "lip_truth": "on",
+        "pose_truth": "on",
+        "expression_truth": "on",
         "l_lids": "on",
     }
-    for name in ("motion_gate", "l_mouth", "shape_truth"):
+    for name in ("motion_gate", "l_mouth", "lip_truth", "pose_truth", "expression_truth"):
         assert find_corpus(config, bare).tags[name] == "off: 21 of 21 clips have no landmarks"
     assert find_corpus(config, bare).tags["l_lids"].startswith("in part off: 21 of 21 clips")
 

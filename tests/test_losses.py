@@ -204,7 +204,7 @@ def test_feature_loss_falls_from_e_to_its_floor():
     assert losses.l_fea(own + 100, 100 - own) == pytest.approx(math.e, rel=1e-3)
 
 
-def test_lips_are_told_the_shape_in_their_first_two_coefficients():
+def test_shape_is_told_to_the_first_coefficients():
     shape = torch.tensor([[1.0, -1.0], [0.0, 2.0]])
     lips = torch.cat([shape, torch.randn(2, 3)], 1)
 

@@ -9,7 +9,7 @@ import torch
 
 import fixtalk
 from fixtalk.dataset import read_clips
-from fixtalk.face_shape import EYES, mouth_shape
+from fixtalk.face_shape import EYES, LIDS, mouth_shape
 from fixtalk.media import read_video
 from fixtalk.mel import stream_pieces
 from fixtalk.synthetic.camera import Camera
@@ -25,7 +25,6 @@ from tests.conftest import ROOT
 MODEL, JUDGES = ROOT / "models" / "fixtalk", ROOT / "models" / "judges"
 CLIPS = ROOT / "baselines" / "model" / "clips"  # each person in two motions, with sound and labels
 BROWS, NOSE = slice(17, 27), slice(27, 36)  # of the 68 landmarks of iBUG 300-W
-LIDS = (37, 41), (38, 40), (43, 47), (44, 46)  # upper and lower
 INPUTS = ("lip", "pose", "expression")  # by speech, a clip, a label
 FRAMES = 12
 

@@ -174,6 +174,28 @@ def test_talks_of_a_batch_are_frames_sound_and_mouths_of_one_clip(sampler):
     assert told == {True, False}
 
 
+def test_source_is_of_another_clip_of_the_session_where_there_is_one(sampler):
+    dark = encode_video(np.stack([flat_face(20, 0.25) for _ in range(FRAMES)]), crf=1, gop=5)
+    silent = clip(clip="a1", session="A1", audio=None, video=dark)
+
+    apart = sampler([clip(session="A1"), silent]).talks(0, range(8))
+    alone = sampler([clip(session="A1"), silent | {"session": "A2"}]).talks(0, range(8))
+
+    assert apart["source"].max() < 30 < apart["target"].max()
+    assert alone["source"].max(axis=(1, 2, 3)).min() > 30
+
+
+def test_half_the_lips_are_told_the_emotion_whoever_reads_them(sampler):
+    told = [sampler([clip(emotion="sad", level=3)]).talks(step, range(8)) for step in range(20)]
+
+    strengths, moods = (np.concatenate([talk[n] for talk in told]) for n in ("strength", "mood"))
+    is_told = moods.any(1)
+    assert strengths.any(1).all()
+    assert np.array_equal(moods[is_told], strengths[is_told])
+    assert 0.35 < is_told.mean() < 0.65
+    assert len({tuple(talk["mood"].any(1)) for talk in told}) > 10
+
+
 def test_mirrored_talk_mirrors_mouths_with_frames_and_keeps_the_sound(sampler):
     always = Augmentation(flip=1.0, colour=0.0, driver_colour=0.0, driver_stretch=0.0)
 
