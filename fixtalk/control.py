@@ -17,7 +17,6 @@ from fixtalk.shapes import Float
 Item = TypeVar("Item")
 BLINK = (0.5, 1.0, 0.8, 0.4, 0.1)  # how far the eyes are closed, frame by frame: 0.2 s
 PAUSE = (1.0, 3.5)  # seconds between two blinks: 24 a minute, as of somebody who talks
-CENTRE, SIDE = 0.452, 0.274  # Gaussian of one frame's deviation, three taps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,22 +69,6 @@ class OneEuroFilter:
 def _share(cutoff: Tensor | float) -> Tensor | float:
     """Of the new value in the filtered one."""
     return 1 / (1 + FPS / (2 * math.pi * cutoff))
-
-
-def gaussian(values: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Values in a row, each blurred with its two neighbours; the ends count twice.
-
-    A value comes as soon as the next one is there.
-
-    Source: EDTalk, released code, over lip coefficients from speech.
-    """
-    before = now = None
-    for after in values:
-        if now is not None:
-            yield CENTRE * now + SIDE * (before + after)
-        before, now = after if now is None else now, after
-    if now is not None:
-        yield CENTRE * now + SIDE * (before + now)
 
 
 def blinks(seed: int) -> Iterator[float]:

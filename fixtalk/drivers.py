@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fixtalk.control import gaussian
 from fixtalk.media import to_float
 from fixtalk.mel import COLUMNS, LIMIT, MELS
 from fixtalk.model import FixTalk, Source
@@ -72,7 +71,7 @@ class SpeechDriver:
         return rest
 
     def moving(self, model: FixTalk, person: Source, batch: int) -> Iterator[Coefficients]:
-        """Coefficients of `batch` frames at a time; lips look one frame ahead."""
+        """Coefficients of `batch` frames at a time."""
         heard = tee(_sounds(model, self.pieces, batch), len(self.components))
         streams = [
             self._stream(name, model, person, sounds)
@@ -96,7 +95,7 @@ class SpeechDriver:
         speech, own = speech_of(model), person.motion
         if component == "lip":
             mood = _strength(model, self.emotion, self.level)
-            return gaussian(speech.lip(sound[None], own.lip, mood)[0] for sound in sounds)
+            return (speech.lip(sound[None], own.lip, mood)[0] for sound in sounds)
         if component == "expression":
             return (speech.tone(sound[None], own.expression)[0] for sound in sounds)
         noise = torch.Generator().manual_seed(self.seed)

@@ -12,7 +12,7 @@ from fixtalk.shapes import Bool, Float
 
 PYRAMID = 4  # scales 1, 1/2, 1/4, 1/8
 SMALLEST = 8  # pixels: a scale with a shorter side is left out
-MOUTH = slice(48, 68)  # of the iBUG points
+MOUTH, BROWS, EYES = slice(48, 68), slice(17, 27), slice(36, 48)  # of the iBUG points
 
 Direction = Literal["student||teacher", "teacher||student"]
 
@@ -92,10 +92,11 @@ def l_mouth(
 def l_points(
     fake: Float[Tensor, "batch 68 2"], real: Float[Tensor, "batch 68 2"]
 ) -> Float[Tensor, ""]:
-    """L_points: how far landmarks lie from where they should, the mouth's shape once more.
+    """L_points: how far landmarks lie from where they should, the mouth's and brows' once more.
 
-    A mouth that opens is a few dark pixels: colours forgive one that opens half as far. Mean
-    absolute differences of all points, and of the mouth's about their centre; lower is better.
+    A mouth that opens is a few dark pixels: colours forgive one that opens half as far, and brows
+    that stay. Mean absolute differences of all points, of the mouth's about their centre, and of
+    the brows' about that of the eyes; lower is better.
 
     Args:
         fake: iBUG points that a frozen network finds in generated frames, in shares of the side.
@@ -104,8 +105,9 @@ def l_points(
     Source: ours.
     """
     error = precise(fake) - precise(real)
-    mouth = error[:, MOUTH]
-    return error.abs().mean() + (mouth - mouth.mean(1, keepdim=True)).abs().mean()
+    mouth, brows, eyes = (error[:, part] for part in (MOUTH, BROWS, EYES))
+    shapes = mouth - mouth.mean(1, keepdim=True), brows - eyes.mean(1, keepdim=True)
+    return error.abs().mean() + sum(shape.abs().mean() for shape in shapes)
 
 
 def l_adv(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:

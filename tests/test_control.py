@@ -14,7 +14,6 @@ from fixtalk.control import (
     OneEuroFilter,
     Smoothing,
     blinks,
-    gaussian,
     mix,
     to_and_fro,
 )
@@ -90,22 +89,6 @@ def test_short_driver_goes_to_and_fro(items, shown):
     assert "".join(islice(to_and_fro(items), 12)) == shown
 
 
-def test_gaussian_is_edtalks_and_waits_for_one_value_only():
-    asked = []
-
-    def values():
-        for number in range(5):
-            asked.append(number)
-            yield torch.tensor(float(number == 2))
-
-    stream = gaussian(values())
-    first = next(stream)
-
-    assert asked == [0, 1]
-    blurred = [first, *stream]
-    assert torch.tensor(blurred) == pytest.approx(torch.tensor([0, 0.274, 0.452, 0.274, 0]))
-
-
 def test_blinks_are_short_and_come_every_few_seconds():
     minute = list(islice(blinks(3), 60 * FPS))
 
@@ -115,13 +98,6 @@ def test_blinks_are_short_and_come_every_few_seconds():
     assert all(minute[n - 2] == 0 < minute[n + 1] < 1 for n in shut)
     assert all(minute[n + 4] == 0 for n in shut)
     assert minute == list(islice(blinks(3), 60 * FPS)) != list(islice(blinks(4), 60 * FPS))
-
-
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_gaussian_keeps_what_stands_still(count):
-    blurred = list(gaussian([torch.tensor(3.0)] * count))
-
-    assert blurred == pytest.approx([3.0] * count)
 
 
 @pytest.mark.parametrize("pieces", [[4, 1], [1] * 5])

@@ -109,14 +109,7 @@ def test_swapping_one_input_changes_its_component_only(rendered, component, othe
     assert not np.array_equal(shown, shown_after)
 
 
-@pytest.fixture
-def moody(monkeypatch, model):
-    """The model, its lips moved by emotions."""
-    mood = torch.nn.Parameter(torch.randn(6, 8, generator=torch.Generator().manual_seed(1)))
-    monkeypatch.setattr(model.speech._lip_mood, "weight", mood)
-
-
-def test_lips_speak_in_an_emotion_and_louder_at_a_higher_level(rendered, moody):
+def test_lips_speak_in_an_emotion_and_louder_at_a_higher_level(rendered):
     options = ({}, {"emotion": "happy", "level": 1.0}, {"emotion": "happy", "level": 3.0})
 
     plain, weak, strong = (rendered(speech(1, **felt))[0] for felt in options)
@@ -128,7 +121,7 @@ def test_lips_speak_in_an_emotion_and_louder_at_a_higher_level(rendered, moody):
         assert torch.equal(plain[name], strong[name])
 
 
-def test_relative_lips_keep_what_an_emotion_adds_to_a_neutral_mouth(rendered, moody, model):
+def test_relative_lips_keep_what_an_emotion_adds_to_a_neutral_mouth(rendered, model):
     options = ({"emotion": "neutral"}, {"emotion": "happy"})
 
     calm, happy = (rendered(speech(1, relative=True, **felt))[0]["lip"] for felt in options)
@@ -137,6 +130,24 @@ def test_relative_lips_keep_what_an_emotion_adds_to_a_neutral_mouth(rendered, mo
     with torch.no_grad():
         added = 10.0 * model.speech._lip_mood(moods).diff(dim=0)
     assert torch.allclose(happy - calm, added.expand_as(calm), atol=1e-4)
+
+
+def test_speech_and_emotions_look_at_the_face_of_the_source(model):
+    speaker = speech(1, components=("lip", "expression"))
+    people = [model.encode_source(torch.rand(1, 3, 64, 64) * 2 - 1) for _ in range(2)]
+    pieces = list(speaker.pieces)
+
+    told = []
+    for person in people:
+        driver = fixtalk.SpeechDriver(pieces=pieces, components=("lip", "expression"))
+        (heard,) = driver.moving(model, person, 100)
+        (shown,) = fixtalk.EmotionDriver(emotion="sad").moving(model, person, 100)
+        told.append((heard["lip"], heard["expression"], shown["expression"]))
+
+    for mine, theirs in zip(*told, strict=True):
+        apart = mine - theirs
+        assert apart.norm(dim=1).min() > 1e-3
+        assert torch.allclose(apart, apart[:1].expand_as(apart), atol=1e-4)
 
 
 def test_one_speech_moves_all_and_says_the_length(rendered):
@@ -186,7 +197,7 @@ def test_speech_streams_without_gradients(model):
     driver = fixtalk.SpeechDriver(pieces=pieces(), components=("lip", "pose"))
     assert len(list(islice(fixtalk.animate(model, SOURCE, [driver]), 3))) == 3
 
-    assert len(asked) == 4  # lips look one frame ahead
+    assert len(asked) == 3
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
 

@@ -53,16 +53,20 @@ def test_mouth_loss_is_the_mean_difference_in_each_box(frames):
     assert sum(shares).item() / 2 == pytest.approx(wanted, rel=1e-5)
 
 
-def test_points_count_everywhere_and_the_shape_of_the_mouth_once_more():
+def test_points_count_everywhere_and_the_shapes_of_mouth_and_brows_once_more():
     real = torch.rand(2, 68, 2)
-    brow, moved, opened = real.clone(), real.clone(), real.clone()
-    brow[:, 20, 1] += 0.68
+    nose, raised, moved, opened = (real.clone() for _ in range(4))
+    nose[:, 30, 1] += 0.68
+    raised[:, 17:27, 1] -= 0.1  # of eyes that stay
+    raised[:, :17, 1] += 0.1
     moved[:, 48:] += 0.1  # a mouth in another place keeps its shape
     opened[:, 48:58, 1] -= 0.1
     opened[:, 58:, 1] += 0.1
 
     assert losses.l_points(real, real) == 0
-    assert losses.l_points(brow, real) == pytest.approx(0.005)
+    assert losses.l_points(nose, real) == pytest.approx(0.005)
+    assert losses.l_points(raised, real) == pytest.approx(0.05 * 27 / 68 + 0.05, rel=1e-5)
+    assert losses.l_points(real + 0.1, real) == pytest.approx(0.1, rel=1e-5)
     assert losses.l_points(moved, real) == pytest.approx(0.1 * 20 / 68, rel=1e-5)
     assert losses.l_points(opened, real) == pytest.approx(0.05 * 20 / 68 + 0.05, rel=1e-5)
 
