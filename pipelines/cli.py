@@ -43,7 +43,7 @@ def animate(
     ] = "audio",
     pose: Annotated[str | None, typer.Option(help="clip of a head, still or natural")] = None,
     expression: Annotated[str | None, typer.Option(help="clip of one, still or heard")] = None,
-    emotion: Annotated[str | None, typer.Option(help="held, and mood of lips: happy, sad …")] = None,
+    emotion: Annotated[str | None, typer.Option(help="of face and lips: happy, sad …")] = None,
     level: Annotated[float | None, typer.Option(help="of the emotion, 1 to 3; else 2")] = None,
     blink: Annotated[bool, typer.Option("--blink", help="close the eyes now and then")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="other poses and blinks")] = 0,
