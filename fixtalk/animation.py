@@ -86,7 +86,7 @@ def _checked(
     person: Source, drivers: Sequence[AnyDriver], gains: Mapping[str, float]
 ) -> Mapping[str, float]:
     """The gains, if these drivers and gains can move this person."""
-    known = [name for name, own in person.motion._asdict().items() if own is not None]
+    known = person.motion._fields
     driven = [name for driver in drivers for name in driver.components]
     if not driven:
         raise ValueError("nothing moves: give at least one driver and a component of it")

@@ -18,7 +18,7 @@ class Motion(NamedTuple):
 
     lip: Float[Tensor, "batch lips"]
     pose: Float[Tensor, "batch poses"]
-    expression: Float[Tensor, "batch expressions"] | None  # None: the expression path is off
+    expression: Float[Tensor, "batch expressions"]
 
 
 class Decoupling(nn.Module):
@@ -87,13 +87,11 @@ class Decoupling(nn.Module):
 
     def latents(
         self, motion: Motion
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"] | None]:
-        """The motion latent Σ αₖqₖ, and its expression part alone where there is one."""
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        """The motion latent Σ αₖqₖ, and its expression part alone."""
         bank = self.bank()
         count = self.expression_bank.shape[1]
         lip_pose = precise(torch.cat([motion.lip, motion.pose], 1)) @ bank[:, :-count].T
-        if motion.expression is None:
-            return lip_pose, None
         expression = precise(motion.expression) @ bank[:, -count:].T
         return lip_pose + expression, expression
 

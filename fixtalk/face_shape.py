@@ -2,16 +2,15 @@
 
 import numpy as np
 
-from fixtalk.head_pose import head_angles
 from fixtalk.shapes import Float
 
-EYES = slice(36, 42), slice(42, 48)  # of the 68 landmarks of iBUG 300-W
+BROWS, MOUTH = slice(17, 27), slice(48, 68)  # of the 68 landmarks of iBUG 300-W
+EYES = slice(36, 42), slice(42, 48)
 INNER_LIPS = [62, 66]  # middle of the upper one and of the lower one
 CORNERS = [48, 54]
 OUTER_LIPS = [51, 57]  # middle of the upper one and of the lower one
 INNER_BROWS, OUTER_BROWS = [21, 22], [17, 26]  # their ends
 LIDS = (37, 41), (38, 40), (43, 47), (44, 46)  # upper and lower
-NOSE = 30  # its tip
 # Middle and spread of each number, about as in 523 rendered clips, whose mouths are 0.23 and 0.77
 # (0.13 and 0.09). Lengths are in distances between the eyes, angles in radians, places in sides of
 # the frame.
@@ -54,20 +53,16 @@ def lip_shape(points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " 3"]:
 
 
 def head_shape(
-    points: Float[np.ndarray, "68 2"], angles: Float[np.ndarray, " 3"] | None, side: int
+    points: Float[np.ndarray, "68 2"], angles: Float[np.ndarray, " 3"], side: int
 ) -> Float[np.ndarray, " 6"]:
     """How a head is turned, where it is and how large: 0 as mostly, ±1 a usual change, ±3 at most.
 
     Args:
         points: landmarks in pixels.
-        angles: yaw, pitch, roll in radians; None: as five of the points have it (`head_angles`).
+        angles: yaw, pitch, roll in radians.
         side: of the frame, pixels.
     """
-    eyes = [points[eye].mean(0) for eye in EYES]
-    if angles is None:
-        five = np.stack([*eyes, points[NOSE], *points[CORNERS]])
-        angles = head_angles(five[None].astype(np.float64))[0]
-    x, y = np.mean(eyes, axis=0) / side
+    x, y = np.mean([points[eye].mean(0) for eye in EYES], axis=0) / side
     size = np.log(_eye_distance(points) / side)
     middle, spread = USUAL_HEAD
     return _bounded((np.float32([*angles, x, y, size]) - middle) / spread)

@@ -101,23 +101,22 @@ class Generator(nn.Module):
         self,
         latent: Float[Tensor, "batch latent"],
         maps: list[Tensor],
-        expression: Float[Tensor, "batch latent"] | None = None,
+        expression: Float[Tensor, "batch latent"],
     ) -> tuple[Float[Tensor, "batch 3 height width"], list[Tensor]]:
         """The frame, unclamped, and the flow of every resolution (b h w 2), coarse first.
 
         Args:
             latent: identity plus motion.
             maps: the source's feature maps, 8×8 first.
-            expression: expression part of the motion latent; None leaves the maps as they are.
+            expression: expression part of the motion latent.
         """
         h = self.first(self.constant.expand(len(latent), -1, -1, -1), latent)
         logits = rgb = None
         flows = []
         for stage, features in zip(self.stages, maps, strict=True):
             h = stage.conv(stage.up(h, latent), latent)
-            if expression is not None:
-                features = stage.enhance(features, expression)
-            warped, mask, flow, logits = stage.warp(h, latent, features, logits)
+            enhanced = stage.enhance(features, expression)
+            warped, mask, flow, logits = stage.warp(h, latent, enhanced, logits)
             h = warped + h * (1 - mask)
             colour = precise(stage.to_rgb(warped)) + stage.rgb_bias
             rgb = colour if rgb is None else colour + self.upsample(rgb)

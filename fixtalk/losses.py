@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fixtalk.face_shape import BROWS, MOUTH
 from fixtalk.layers import precise
 from fixtalk.shapes import Bool, Float
 
 PYRAMID = 4  # scales 1, 1/2, 1/4, 1/8
 SMALLEST = 8  # pixels: a scale with a shorter side is left out
-MOUTH, BROWS, EYES = slice(48, 68), slice(17, 27), slice(36, 48)  # of the iBUG points
+BOTH_EYES = slice(36, 48)  # of the 68 landmarks of iBUG 300-W
 
 Direction = Literal["student||teacher", "teacher||student"]
 
@@ -105,7 +106,7 @@ def l_points(
     Source: ours.
     """
     error = precise(fake) - precise(real)
-    mouth, brows, eyes = (error[:, part] for part in (MOUTH, BROWS, EYES))
+    mouth, brows, eyes = (error[:, part] for part in (MOUTH, BROWS, BOTH_EYES))
     shapes = mouth - mouth.mean(1, keepdim=True), brows - eyes.mean(1, keepdim=True)
     return error.abs().mean() + sum(shape.abs().mean() for shape in shapes)
 

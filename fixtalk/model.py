@@ -82,18 +82,14 @@ class Source:
 
     def expand(self, batch: int) -> "Source":
         """The source repeated for `batch` drivers, without a copy."""
-        motion = type(self.motion)(
-            *(p if p is None else p.expand(batch, *p.shape[1:]) for p in self.motion)
-        )
+        motion = type(self.motion)(*(p.expand(batch, *p.shape[1:]) for p in self.motion))
         token = None if self.token is None else self.token.expand(batch, -1)
         maps = tuple(m.expand(batch, -1, -1, -1) for m in self.maps)
         return Source(self.latent.expand(batch, -1), maps, motion, token)
 
     def each(self, count: int) -> "Source":
         """Every person `count` times in a row, for as many frames of each."""
-        motion = type(self.motion)(
-            *(p if p is None else p.repeat_interleave(count, 0) for p in self.motion)
-        )
+        motion = type(self.motion)(*(p.repeat_interleave(count, 0) for p in self.motion))
         token = None if self.token is None else self.token.repeat_interleave(count, 0)
         maps = tuple(m.repeat_interleave(count, 0) for m in self.maps)
         return Source(self.latent.repeat_interleave(count, 0), maps, motion, token)

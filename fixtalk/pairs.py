@@ -30,8 +30,8 @@ class PairSampler:
     lanes of the last call need stay in memory: at most two a lane.
 
     Args:
-        pages: of clips with "person", "session", "clip", "video", "frames", "landmarks" and "pose"
-            (or None), and what `truth` reads.
+        pages: of clips with "person", "session", "clip", "video", "frames", "head_pose",
+            "landmarks" and "pose" (or None), and what `truth` reads.
         seed: of all draws.
         lanes: items of the global batch.
         visits: to each clip in an epoch.
@@ -39,7 +39,8 @@ class PairSampler:
         gate: a driver moves if its landmarks lie further from the source's than this share of
             the frame's side, on average.
         augmentation: random changes of each pair.
-        labelled: whether every clip has landmarks, by which to tell what moves and to swap mouths.
+        labelled: whether every clip has landmarks: they tell what moves, where mouths are and what
+            coefficients are told, and swap mouths.
         strangers: share of a batch with warps whose driver is another person.
         truth: exact warps, or None where the data has none.
 
@@ -74,7 +75,9 @@ class PairSampler:
         return Batch.of(self.arrays(step, lanes, warps=warps, swaps=swaps))
 
     def talks(self, step: int, lanes: Sequence[int]) -> dict[str, np.ndarray]:
-        """Like `arrays`, but the driver is a few frames in a row and what is said in them.
+        """Like `arrays`, but the target is a few frames in a row, with what is said in them.
+
+        They are the driver as well, which `Batch.of` puts in.
 
         Raises:
             ValueError: no clip of a page has sound.
@@ -161,7 +164,7 @@ class PairSampler:
     def _talk(self, step: int, lane: int, item: Item) -> dict[str, np.ndarray | bool]:
         rng = np.random.default_rng([self.seed, item.epoch, lane, step])
         row, session = self._speaker(item)
-        # another clip, as in the protocol `audio`: how this one looks would give its mood away
+        # another clip, where the page has one: how this one looks would give its mood away
         others = [other for other in session if other is not row] or [row]
         other = others[rng.integers(len(others))]
         source = other, int(rng.integers(other["frames"]))
@@ -173,7 +176,7 @@ class PairSampler:
             mouths = mouths[:, :, ::-1] if self.labelled else None
         gains = np.exp(rng.normal(0, self.augmentation.colour, 3)).astype(np.float32)
         frames = np.stack([recolour(frame, gains) for frame in frames])
-        talk = {"source": frames[0], "driver": frames[1:], "target": frames[1:], "speech": speech}
+        talk = {"source": frames[0], "target": frames[1:], "speech": speech}
         talk |= {"sound": sound_at(row, places), "strength": strength_in(row), "shows_target": True}
         talk["closed"] = eyes_closed(row, places)
         talk["mood"] = talk["strength"] * np.float32(rng.random() < TOLD)
@@ -254,7 +257,7 @@ def _landmarks(place: Place) -> Float[np.ndarray, "68 2"]:
 
 def _head(place: Place, side: int) -> Float[np.ndarray, " 6"]:
     row, index = place
-    angles = None if row["pose"] is None else row["pose"][index, :3]
+    angles = row["head_pose" if row["pose"] is None else "pose"][index, :3]
     return head_shape(_landmarks(place), angles, side)
 
 

@@ -46,7 +46,6 @@ class Phase:
     __pydantic_config__: ClassVar[dict] = STRICT
 
     trains: dict[str, float]  # part of the model → factor on the learning rate; others are frozen
-    uses_expression: bool  # False leaves that path out: lips and pose explain all they can
     learning_rate: tuple[float, float]  # at the first and last step; linear in between
     discriminator: DiscriminatorTraining | None  # None leaves it out
     weights: dict[str, float]  # of the loss terms; those of an indicator count where there is one
@@ -68,10 +67,6 @@ class Phase:
         if self.weighs("l_adv") and not self.discriminator:
             raise ValueError("l_adv needs a discriminator")
         self._check_speech()
-        if not self.uses_expression and self.weighs("expression_truth"):
-            raise ValueError("expression_truth is weighed where uses_expression is true")
-        if not self.uses_expression and any(map(self.trained, ("expression", "enhancement"))):
-            raise ValueError("expression and enhancement are trained where uses_expression is true")
 
     def _check_speech(self) -> None:
         """Speech drives the lips of a whole phase, or of none; all of it learns, or nothing.
@@ -88,8 +83,6 @@ class Phase:
             raise ValueError(f"speech learns as a whole: weigh {', '.join(without)} as well")
         if unfit := [term for term in _FACE_TERMS if self.weighs(term)]:
             raise ValueError(f"{', '.join(unfit)} cannot be weighed where speech drives")
-        if not self.uses_expression:
-            raise ValueError("uses_expression is true where speech drives")
         if self.weighs("l_sync") and not self.renders:
             raise ValueError("l_sync looks at frames: weigh l_rec as well")
 

@@ -49,7 +49,8 @@ class Batch:
         """What `PairSampler.arrays` gives, on a device: pixels travel there as bytes.
 
         Args:
-            arrays: by field; frames uint8 (batch, …, h, w, 3), all else as the field is.
+            arrays: by field; frames uint8 (batch, …, h, w, 3), all else as the field is. Without
+                "driver" it is the target.
             device: None for the CPU.
         """
         from fixtalk.media import to_float  # needs PyAV, which the training step does without
@@ -58,10 +59,11 @@ class Batch:
             name: torch.from_numpy(array).to(device, non_blocking=True)
             for name, array in arrays.items()
         }
-        return cls(**{
+        named = {
             name: to_float(tensor.movedim(-1, -3)) if tensor.dtype == torch.uint8 else tensor
             for name, tensor in moved.items()
-        })  # fmt: skip
+        }
+        return cls(**{"driver": named["target"]} | named)
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
@@ -127,8 +129,6 @@ class Reenactment(nn.Module):
                 seen = seen._replace(imitated=torch.cat(model.backbone.motion(latents), 1))
         if not phase.renders:
             return seen
-        if not phase.uses_expression:
-            motion = motion._replace(expression=None)
         own, driver, *others = _split(motion, count)
         seen = seen._replace(own=driver)
         chunks = [m.chunk(count) for m in maps]
@@ -171,7 +171,7 @@ def _crossed(own: Motion, cross: Motion) -> Motion:
     turns = torch.arange(len(own.lip), device=own.lip.device)[:, None] % 3
     return type(own)(
         *(
-            part if part is None else torch.where(turns == (0 if name == "lip" else 1), part, other)
+            torch.where(turns == (0 if name == "lip" else 1), part, other)
             for name, part, other in zip(own._fields, own, cross, strict=True)
         )
     )
@@ -179,5 +179,5 @@ def _crossed(own: Motion, cross: Motion) -> Motion:
 
 def _split(motion: Motion, count: int) -> list[Motion]:
     """A motion of several sets of frames, set by set."""
-    parts = [(None,) * count if part is None else part.chunk(count) for part in motion]
+    parts = (part.chunk(count) for part in motion)
     return [type(motion)(*set_) for set_ in zip(*parts, strict=True)]

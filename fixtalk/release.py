@@ -242,13 +242,9 @@ class _Decoupling(Decoupling):
 
     def latents(
         self, motion: Motion
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"] | None]:
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
         """Each direction times its coefficient, then their sum."""
-        used = [part for part in motion if part is not None]
-        bank = self.bank()[:, : sum(part.shape[1] for part in used)]
-        steps = torch.diag_embed(torch.cat(used, 1)) @ bank.T
-        if motion.expression is None:
-            return steps.sum(1), None
+        steps = torch.diag_embed(torch.cat(motion, 1)) @ self.bank().T
         return steps.sum(1), steps[:, -motion.expression.shape[1] :].sum(1)
 
 

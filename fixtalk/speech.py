@@ -117,7 +117,7 @@ def strength_of(emotion: str, level: float) -> Float[Tensor, " 8"]:
 
     Args:
         emotion: one of EMOTIONS.
-        level: 1 weak, 3 strong; values in between are allowed.
+        level: 1 weak, 3 strong; values in between are allowed. `neutral` is 1 whatever is given.
 
     Raises:
         ValueError: another emotion or level.
@@ -126,6 +126,8 @@ def strength_of(emotion: str, level: float) -> Float[Tensor, " 8"]:
         raise ValueError(f"emotion {emotion!r}: choose one of {', '.join(EMOTIONS)}")
     if not LEVELS[0] <= level <= LEVELS[-1]:
         raise ValueError(f"level {level}: choose from {LEVELS[0]} to {LEVELS[-1]}")
+    if emotion == "neutral":  # of one level alone, in MEAD and in the rendered corpus
+        level = LEVELS[0]
     place = torch.tensor(EMOTIONS.index(emotion))
     return F.one_hot(place, len(EMOTIONS)).float() * (level / LEVELS[-1])
 

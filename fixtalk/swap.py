@@ -3,11 +3,10 @@
 import cv2
 import numpy as np
 
-from fixtalk.face_shape import EYES
+from fixtalk.face_shape import EYES, MOUTH
 from fixtalk.shapes import Bool, Float, UInt8
 
-MOUTH = slice(48, 68)  # of the 68 landmarks of iBUG 300-W
-INNER_MOUTH = slice(60, 68)
+INNER_MOUTH = slice(60, 68)  # of the 68 landmarks of iBUG 300-W
 MARGIN = 5 / 256  # of the side, around the mouth; the paste fades out over it
 BOX_MARGIN = 0.2  # of its longer side, around the box of a mouth
 CENTRE = 0.5 + 0.5j  # of the pixel that OpenCV calls (0, 0)

@@ -28,7 +28,6 @@ class Talk(NamedTuple):
     blink: Tensor  # what closing the eyes adds to the expression
     surprise: Tensor | None  # of the frames' poses, in nats
     frames: Tensor | None  # rendered with the lips heard, (batch, talk, 3, h, w)
-    flows: None = None  # no exact warp is known here
 
     def facts(self) -> dict[str, float]:
         """Nothing is worth a curve besides the losses."""

@@ -56,7 +56,7 @@ def loss_terms(
         yield from _picture_terms(discriminator, phase, batch, seen, method)
     if phase.swaps_mouths:
         read_twice = zip(seen.own, seen.cross, strict=True)
-        yield "l_fea", sum(losses.l_fea(*parts) for parts in read_twice if parts[0] is not None)
+        yield "l_fea", sum(losses.l_fea(*parts) for parts in read_twice)
     yield from _shape_terms(phase, batch, seen)
     if phase.weighs("l_dis") and model.emi is not None:
         among = batch.shows_target if batch.moves is None else batch.shows_target & batch.moves

@@ -15,7 +15,8 @@ from pipelines.protocols import Pair
 from pipelines.speed import Stopwatch
 
 Voice = Literal["own", "silent", "shuffled"]
-CONTROLS: tuple[Voice, ...] = ("silent", "shuffled")  # rows that show what the speech is worth
+# rows that show what the speech is worth; a silent voice is told no emotion either
+CONTROLS: tuple[Voice, ...] = ("silent", "shuffled")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from itertools import islice
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -161,6 +162,22 @@ def test_speech_says_the_length_and_is_heard_in_time(files, tmp_path, seconds, k
     assert np.abs(onsets - times).max() < 1 / 25
     assert any("(lip, pose)" in line for line in said)
     assert speed["jitter"]["lip"] > 0
+
+
+def test_lips_are_told_the_emotion_in_which_they_speak(files, tmp_path):
+    model = speaking()
+    torch.nn.init.zeros_(model.speech._emotion[-1].weight)  # the expression is of no label
+    save_checkpoint(model, tmp_path / "model", {})
+    sound = write_sound(tmp_path / "a.wav", 0.1 * np.ones(16000), 16000, "pcm_s16le")
+
+    shown = {}
+    for name, emotion in {"happy": "happy", "again": "happy", "angry": "angry"}.items():
+        made(files, tmp_path / f"{name}.mp4", driving=None, audio=sound, emotion=emotion,
+             model=tmp_path / "model")  # fmt: skip
+        shown[name] = read_video(tmp_path / f"{name}.mp4")
+
+    assert np.array_equal(shown["happy"], shown["again"])
+    assert not np.array_equal(shown["happy"], shown["angry"])
 
 
 def onsets_in(path, seconds):

@@ -159,7 +159,7 @@ config = ModelConfig(resolution=64, width=0.03125, widest=16, latent=64, lips=2,
                      expressions=2, align_corners=True)
 state = t.start(config, (0.0, 0.99), 0)
 frames = torch.zeros(2, 3, 64, 64)
-phase = t.Phase(trains={"generator": 1.0}, uses_expression=True, learning_rate=(1e-3, 1e-3),
+phase = t.Phase(trains={"generator": 1.0}, learning_rate=(1e-3, 1e-3),
                 discriminator=None, weights={"l_rec": 1.0})
 batch = t.Batch(frames, frames, frames, torch.ones(2, dtype=torch.bool))
 method = t.Method(decay=0.9, bfloat16=False, margin=0.2, alignment="student||teacher")

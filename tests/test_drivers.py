@@ -121,6 +121,13 @@ def test_lips_speak_in_an_emotion_and_louder_at_a_higher_level(rendered):
         assert torch.equal(plain[name], strong[name])
 
 
+def test_neutral_has_one_level_whatever_is_asked_for():
+    weak, strong = (fixtalk.speech.strength_of("neutral", level) for level in (1.0, 3.0))
+
+    assert torch.equal(weak, strong)
+    assert weak.max() == pytest.approx(1 / 3)
+
+
 def test_relative_lips_keep_what_an_emotion_adds_to_a_neutral_mouth(rendered, model):
     options = ({"emotion": "neutral"}, {"emotion": "happy"})
 

@@ -14,7 +14,6 @@ from fixtalk.face_shape import (
     lip_shape,
     mouth_shape,
 )
-from fixtalk.head_pose import head_angles
 from tests.drawn_faces import face_points
 
 APART = 20.0  # pixels between the eyes of the drawn face, whose line is level at 26
@@ -87,20 +86,10 @@ def test_shape_does_not_depend_on_where_and_how_large_the_face_is(points, shape)
     assert shape(moved) == pytest.approx(shape(points), abs=1e-3)
 
 
-def test_unknown_angles_are_told_by_five_of_the_points(points):
-    points[30] = [35, 37]  # the nose points to the right
-
-    told = head_shape(points, None, 64)
-
-    five = np.stack([[22, 26], [42, 26], points[30], *points[[48, 54]]]).astype(np.float64)
-    angles = head_angles(five[None])[0]
-    assert angles[0] > 0.1
-    assert told == pytest.approx(head_shape(points, angles, 64), abs=1e-3)
-
-
 @pytest.mark.parametrize("share", [0.0, 1e-3, 0.1])
 def test_points_that_are_no_face_and_faces_in_profile_stay_within_bounds(points, share):
     points[:, 0] *= share
 
-    for shape in (lip_shape(points), brow_shape(points), head_shape(points, None, 64)):
+    head = head_shape(points, np.zeros(3, np.float32), 64)
+    for shape in (lip_shape(points), brow_shape(points), head):
         assert np.abs(shape).max() <= FARTHEST

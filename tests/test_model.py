@@ -111,16 +111,6 @@ def test_heads_made_in_inference_mode_follow_their_weights_too():
     assert torch.allclose(after, before + 1, atol=1e-5)
 
 
-def test_motion_without_expression_is_that_of_lips_and_pose(model):
-    whole = model.motion(frames(2))
-
-    latent, expression = model.backbone.decoupling.latents(whole._replace(expression=None))
-
-    zeroed = whole._replace(expression=torch.zeros_like(whole.expression))
-    assert expression is None
-    assert torch.allclose(latent, model.backbone.motion_latent(zeroed), atol=1e-6)
-
-
 def test_still_flow_without_a_mask_gives_the_map_as_it_is():
     warp = Warp(4, 8, align_corners=True)
     features = torch.randn(2, 4, 16, 16)

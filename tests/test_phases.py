@@ -10,7 +10,7 @@ from fixtalk.training import parts
 from tests.conftest import TINY_BASE, TINY_TALKING
 
 PLAIN = Phase(
-    trains={"edi": 1.0}, uses_expression=True, learning_rate=(1e-3, 1e-3), discriminator=None,
+    trains={"edi": 1.0}, learning_rate=(1e-3, 1e-3), discriminator=None,
     weights={"l_rec": 1.0},
 )  # fmt: skip
 OTHER = dataclasses.replace(PLAIN, trains={"emi": 1.0}, weights={"imitation": 1.0})
@@ -26,14 +26,6 @@ OTHER = dataclasses.replace(PLAIN, trains={"emi": 1.0}, weights={"imitation": 1.
         ({"weights": {"l_rec": 1.0, "l_per": -1.0}}, "at least 0"),
         ({"weights": {"l_adv": 1.0}}, "l_adv needs a discriminator"),
         ({"learning_rate": (1e-3, 0.0)}, "choose both above 0"),
-        (
-            {"trains": {"expression": 1.0}, "uses_expression": False},
-            "where uses_expression is true",
-        ),
-        (
-            {"weights": {"expression_truth": 1.0}, "uses_expression": False},
-            "expression_truth is weighed where uses_expression is true",
-        ),
     ],
 )
 def test_wrong_phase_is_refused(change, message):
@@ -58,7 +50,6 @@ HEAR = dataclasses.replace(PLAIN, trains={"speech": 1.0}, weights=HEARD)
         ({"weights": HEARD | {"l_pose": 0.0}}, "as a whole: weigh l_pose as well"),
         ({"weights": HEARD | {"l_dis": 1.0, "l_fea": 1.0}}, "l_fea, l_dis cannot be weighed"),
         ({"weights": HEARD | {"warp_truth": 1.0}}, "warp_truth cannot be weighed"),
-        ({"uses_expression": False}, "uses_expression is true where speech drives"),
         ({"weights": HEARD | {"l_sync": 1.0}}, "l_sync looks at frames: weigh l_rec as well"),
     ],
 )

@@ -9,7 +9,8 @@ import torch
 
 import fixtalk
 from fixtalk.dataset import read_clips
-from fixtalk.face_shape import EYES, LIDS, mouth_shape
+from fixtalk.face_shape import BROWS, CORNERS, EYES, INNER_LIPS, LIDS, USUAL_MOUTH
+from fixtalk.head_pose import CAMERA_DISTANCE
 from fixtalk.media import read_video
 from fixtalk.mel import stream_pieces
 from fixtalk.synthetic.camera import Camera
@@ -17,34 +18,58 @@ from fixtalk.synthetic.corpus import Seeds, plan_corpus
 from fixtalk.synthetic.head import load_head
 from fixtalk.synthetic.light import build_light
 from fixtalk.synthetic.motion import build_motion
-from fixtalk.synthetic.render import Renderer, build_person
+from fixtalk.synthetic.render import LANDMARK_VERTICES, Renderer, build_person
 from fixtalk.synthetic.speech import speak
 from pipelines.panel import seat_panel
 from tests.conftest import ROOT
 
 MODEL, JUDGES = ROOT / "models" / "fixtalk", ROOT / "models" / "judges"
 CLIPS = ROOT / "baselines" / "model" / "clips"  # each person in two motions, with sound and labels
-BROWS, NOSE = slice(17, 27), slice(27, 36)  # of the 68 landmarks of iBUG 300-W
+NOSE = slice(27, 36)  # of the 68 landmarks of iBUG 300-W
+RIGID = [0, 1, 2, 14, 15, 16, *range(27, 36), 36, 39, 42, 45]  # ears, nose, corners of the eyes
 INPUTS = ("lip", "pose", "expression")  # by speech, a clip, a label
 FRAMES = 12
+
+
+def in_own_pose(points):
+    """Landmarks less those of the resting head in the same pose, along and across the eyes' line.
+
+    In eye distances. The pose is that of the points that no face can move: without it a head that
+    nods lifts its brows, and one that turns opens its mouth.
+    """
+    rest = load_head(0).neutral[list(LANDMARK_VERTICES)] * [1, -1, -1.0]
+    eyes = np.array([rest[eye].mean(0) for eye in EYES])
+    rest = (rest - eyes.mean(0)) / np.linalg.norm(eyes[1] - eyes[0])
+    camera = np.diag([CAMERA_DISTANCE, CAMERA_DISTANCE, 1.0])
+    left_over = []
+    for frame in points:
+        eyes = np.array([frame[eye].mean(0) for eye in EYES])
+        seen = (frame - frame[NOSE].mean(0)) / np.linalg.norm(eyes[1] - eyes[0])
+        start = np.zeros(3), np.array([0.0, 0.0, CAMERA_DISTANCE])
+        _, turn, place = cv2.solvePnP(rest[RIGID], seen[RIGID], camera, None, *start, True)
+        there = cv2.projectPoints(rest, turn, place, camera, None)[0][:, 0]
+        along = cv2.Rodrigues(turn)[0][:2, 0]
+        along /= np.linalg.norm(along)
+        axes = np.stack([along, [along[1], -along[0]]], 1)
+        left_over.append((seen - there) @ axes * place[2] / CAMERA_DISTANCE)
+    return np.stack(left_over)
 
 
 def shapes(points):
     """Mouth, place of the head, and brows and eyes in each frame: two numbers each.
 
-    The mouth in usual changes, all else in eye distances, along and across the line of the eyes:
-    a turn of the head is no shape. Grey levels tell nothing here: a head that turns changes each
-    pixel of a mouth.
+    The mouth in usual changes, all else in eye distances; mouth, brows and eyes as they are in
+    the pose of the head (`in_own_pose`). Grey levels tell nothing here: a head that turns changes
+    each pixel of a mouth.
     """
+    own = in_own_pose(points)
+    gap = own[:, INNER_LIPS[0], 1] - own[:, INNER_LIPS[1], 1]
+    width = own[:, CORNERS[1], 0] - own[:, CORNERS[0], 0]
+    brows = own[:, BROWS, 1].mean(1) - own[:, 36:48, 1].mean(1)
+    opening = np.mean([own[:, upper, 1] - own[:, lower, 1] for upper, lower in LIDS], 0)
     left, right = (points[:, eye].mean(1) for eye in EYES)
-    across = right - left
-    size = np.linalg.norm(across, axis=1)
-    up = np.stack([across[:, 1], -across[:, 0]], 1) / size[:, None] ** 2
-    brows = ((points[:, BROWS].mean(1) - (left + right) / 2) * up).sum(1)
-    opening = np.mean([np.linalg.norm(points[:, a] - points[:, b], axis=1) for a, b in LIDS], 0)
-    mouth = np.stack([mouth_shape(frame) for frame in points])
-    head = points[:, NOSE].mean(1) / size.mean()
-    return mouth, head, np.stack([brows, opening / size], 1)
+    head = points[:, NOSE].mean(1) / np.linalg.norm(right - left, axis=1).mean()
+    return np.stack([gap, width], 1) / USUAL_MOUTH[1], head, np.stack([brows, opening], 1)
 
 
 def changes(made):

@@ -185,7 +185,7 @@ def test_source_is_of_another_clip_of_the_session_where_there_is_one(sampler):
     assert alone["source"].max(axis=(1, 2, 3)).min() > 30
 
 
-def test_half_the_lips_are_told_the_emotion_whoever_reads_them(sampler):
+def test_half_the_lips_are_told_the_emotion(sampler):
     told = [sampler([clip(emotion="sad", level=3)]).talks(step, range(8)) for step in range(20)]
 
     strengths, moods = (np.concatenate([talk[n] for talk in told]) for n in ("strength", "mood"))
@@ -201,7 +201,7 @@ def test_mirrored_talk_mirrors_mouths_with_frames_and_keeps_the_sound(sampler):
 
     plain, mirrored = (sampler([clip()], how).talks(1, range(4)) for how in (PLAIN, always))
 
-    for name in ("source", "driver", "target"):
+    for name in ("source", "target"):
         assert np.array_equal(plain[name][..., ::-1, :], mirrored[name])
     assert np.array_equal(plain["mouth"][..., ::-1], mirrored["mouth"])
     assert not np.array_equal(plain["mouth"], mirrored["mouth"])
@@ -211,12 +211,15 @@ def test_mirrored_talk_mirrors_mouths_with_frames_and_keeps_the_sound(sampler):
 def test_talk_depends_on_seed_step_and_lane_alone(sampler):
     lively = Augmentation(flip=0.5, colour=0.2, driver_colour=0.3, driver_stretch=0.1)
 
-    whole, share = (sampler([clip()], lively).talks(3, lanes) for lanes in (range(8), range(4, 8)))
+    rows = [clip(emotion="sad", level=3)]
+
+    whole, share = (sampler(rows, lively).talks(3, lanes) for lanes in (range(8), range(4, 8)))
 
     assert all(np.array_equal(whole[name][4:], share[name]) for name in whole)
-    later = sampler([clip()], lively).talks(4, range(8))
+    later = sampler(rows, lively).talks(4, range(8))
     assert not np.array_equal(whole["target"], later["target"])
-    assert np.array_equal(whole["driver"], whole["target"]), "who talks is not disguised"
+    batch = Batch.of(whole)
+    assert torch.equal(batch.driver, batch.target), "who talks is not disguised"
 
 
 def test_without_landmarks_there_are_no_mouths(sampler):

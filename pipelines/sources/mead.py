@@ -91,7 +91,8 @@ def fetch_mead(config: MeadConfig, raw: Path) -> Collected:
         f"videos of {config.view}: {listed}",
         *(f"{actor} could not be read, counts as {n} videos" for actor, n in unread.items()),
     )
-    rows.sort(key=lambda row: row["clip"])
+    # an actor's emotions take turns: clips that lie together are drawn together in training
+    rows.sort(key=lambda row: (row["person"], row["clip"].rpartition("/")[2], row["clip"]))
     return Collected(rows, raw, notes, stands_for=unread)
 
 
