@@ -276,6 +276,7 @@ def _needed(
 ) -> int | None:
     sign = 1 if METRICS[metric].higher_is_better else -1
     effect = sign * delta + (margin or 0.0)
-    if effect == 0 or len(np.unique(people)) < 2:
+    rounding = np.finfo(float).eps * float(np.abs(changes).sum())
+    if abs(effect) <= rounding or len(np.unique(people)) < 2:
         return None
     return clusters_needed(changes, people, effect, weights=weights)

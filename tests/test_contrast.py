@@ -114,6 +114,15 @@ def test_needed_is_about_the_distance_from_what_may_be_lost(compared):
     assert compared(values[0], values[0])["psnr"].needed is None
 
 
+def test_changes_that_cancel_but_for_rounding_need_nobody(compared):
+    changes = np.repeat([0.1, 0.2, -0.3], 4)
+    assert 0 < abs(changes.mean()) < 1e-15
+
+    found = compared({"face_found": np.full(12, 0.5) + changes}, {"face_found": np.full(12, 0.5)})
+
+    assert found["face_found"].needed is None
+
+
 def test_one_person_has_no_interval(compared):
     found = compared({"psnr": [20.0, 21.0]}, {"psnr": [20.5, 21.5]})["psnr"]
 
