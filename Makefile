@@ -40,7 +40,7 @@ paper: setup ; $(PY) scripts/paper.py
 smoke: setup ; $(RUN) $(PY) scripts/smoke.py
 
 ## test       fast tests and one smoke run
-test: setup ; $(PY) -m pytest -q -m "not slow" -n logical --dist loadfile --no-loadscope-reorder
+test: setup ; $(PY) -m pytest -q -m "not slow"
 
 ## test-slow  everything, kills and browsers included (Chromium on PATH or as FIXTALK_CHROMIUM)
 test-slow: setup

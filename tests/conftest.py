@@ -42,11 +42,6 @@ TINY_TALKING = replace(TINY_FIXTALK, speech=TINY_SPEECH)
 METHOD = Method(decay=0.9, bfloat16=False, margin=0.2, alignment="student||teacher")
 
 
-def pytest_collection_modifyitems(items):
-    """The longest file first: it runs beside all others."""
-    items.sort(key=lambda item: item.path.name != "test_repro.py")
-
-
 def shared(name):
     """A folder of optional material; FIXTALK_SHARED names its parent."""
     folder = Path(os.environ.get("FIXTALK_SHARED", ROOT.parent / "shared")) / name

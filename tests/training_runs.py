@@ -47,6 +47,7 @@ def write_clips(clips, dataset="synthetic", people="P", **columns):
         {
             "clip": f"{people}{person}/{clip}", "person": f"{people}{person}", "frames": FRAMES,
             "audio": b"", "source_fps": 25.0, "face_probability": 1.0,
+            "head_pose": np.zeros((FRAMES, 3), np.float32),
             "video": encode_video(moving_square(person, 5 * clip), crf=14, gop=5),
         } | columns
         for person in range(PEOPLE) for clip in range(3)
