@@ -15,7 +15,7 @@ from pipelines.protocols import Pair
 from pipelines.speed import Stopwatch
 
 Voice = Literal["own", "silent", "shuffled"]
-# rows that show what the speech is worth; a silent voice is told no emotion either
+# rows that show what the speech is worth; lips of a silent voice are told no emotion either
 CONTROLS: tuple[Voice, ...] = ("silent", "shuffled")
 
 
