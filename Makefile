@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
-UV     := $(PY) -m uv pip install -q --python $(PY)
+UV     := $(PY) -m uv pip install -q --compile-bytecode --python $(PY)
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 # uv does not read pip's find-links: pass it on where a machine sets one.
