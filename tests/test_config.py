@@ -24,7 +24,7 @@ def test_default_params_load():
 
     assert config.steps("base") == sum(s.steps for s in config.schedule("base"))
     names = [stretch.name for stretch in config.schedule("fixtalk")]
-    assert names == ["warmup", "motion", "detail", "joint", "hear", "speak"]
+    assert names == ["warmup", "motion", "detail", "joint", "hear", "articulate"]
     with pytest.raises(ValueError, match="frozen"):
         config.batch = 3
 

@@ -122,6 +122,30 @@ def test_l_sync_reaches_speech_alone_and_leaves_the_expert(recipe, talks, sync):
         assert torch.equal(weight, before[name])
 
 
+def test_landmarks_of_made_frames_teach_speech_alone(recipe, talks):
+    state, phase = lively(recipe, TINY_BASE), recipe.phases["articulate"]
+    schedule = [Stretch("texture", recipe.phases["texture"], 3), Stretch("articulate", phase, 3)]
+
+    def points(frames):
+        """A stand-in for landmarks: how bright each row of a frame is."""
+        return frames.mean((1, 3)).repeat(1, 3)[:, :136].unflatten(1, (68, 2))
+
+    method = dataclasses.replace(METHOD, points=points)
+    steps(state, talks, schedule, 1, method)
+    state.model.zero_grad(set_to_none=True)
+
+    seen = Talking(state.model)(talks, phase, taught(talks))
+    terms = dict(loss_terms(state.model, state.discriminator, phase, talks, seen, method))
+    terms["l_points"].backward()
+
+    for part, weights in parts(state.model).items():
+        if part != "speech":
+            assert all(weight.grad is None for weight in weights), part
+    speech = state.model.speech
+    assert all(weight.grad.any() for weight in (*speech.encoder.parameters(), speech._lip.weight))
+    assert speech._tone.weight.grad is None
+
+
 def test_without_an_expert_l_sync_is_left_out(recipe, talks, sync):
     schedule = [Stretch("speak", recipe.phases["speak"], 1)]
 
