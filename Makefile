@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
+# Bytecode once: a training is nine processes, whose first half minute was spent compiling imports.
 UV     := $(PY) -m uv pip install -q --compile-bytecode --python $(PY)
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
