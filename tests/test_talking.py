@@ -62,6 +62,16 @@ def lively(recipe, config):
     return state
 
 
+def assert_lips_alone_learn(model):
+    """Of all gradients only those of what is heard, and of the lips that it gives."""
+    for part, weights in parts(model).items():
+        if part != "speech":
+            assert all(weight.grad is None for weight in weights), part
+    speech = model.speech
+    assert all(weight.grad.any() for weight in (*speech.encoder.parameters(), speech._lip.weight))
+    assert speech._tone.weight.grad is None
+
+
 def terms_of(recipe, batch, seen, phase="hear", method=METHOD):
     state = state_of(TINY_BASE)
     phase = recipe.phases[phase]
@@ -111,12 +121,7 @@ def test_l_sync_reaches_speech_alone_and_leaves_the_expert(recipe, talks, sync):
     logits = sync.sync(seen.frames, talks.sound)
     picked = F.cross_entropy(logits, torch.arange(4))
     assert terms["l_sync"].item() == pytest.approx(picked.item(), rel=1e-5)
-    for part, weights in parts(state.model).items():
-        if part != "speech":
-            assert all(weight.grad is None for weight in weights), part
-    speech = state.model.speech
-    assert all(weight.grad.any() for weight in (*speech.encoder.parameters(), speech._lip.weight))
-    assert speech._tone.weight.grad is None
+    assert_lips_alone_learn(state.model)
     for name, weight in sync.sync.named_parameters():
         assert weight.grad is None
         assert torch.equal(weight, before[name])
@@ -138,12 +143,7 @@ def test_landmarks_of_made_frames_teach_speech_alone(recipe, talks):
     terms = dict(loss_terms(state.model, state.discriminator, phase, talks, seen, method))
     terms["l_points"].backward()
 
-    for part, weights in parts(state.model).items():
-        if part != "speech":
-            assert all(weight.grad is None for weight in weights), part
-    speech = state.model.speech
-    assert all(weight.grad.any() for weight in (*speech.encoder.parameters(), speech._lip.weight))
-    assert speech._tone.weight.grad is None
+    assert_lips_alone_learn(state.model)
 
 
 def test_without_an_expert_l_sync_is_left_out(recipe, talks, sync):
