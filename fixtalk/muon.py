@@ -1,9 +1,9 @@
 """Gradients of a step → weights of layers, moved in all their directions alike."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from fixtalk.shapes import Float
 
@@ -33,7 +33,8 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every weight that has a gradient."""
+        """Move every weight that has a gradient; workers of a process group share the work."""
+        weights, rates, ahead = [], [], []
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -41,23 +42,52 @@ class Muon(torch.optim.Optimizer):
                 if not (state := self.state[weight]):
                     state["momentum"] = torch.zeros_like(weight)
                 momentum = state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-                ahead = weight.grad.lerp(momentum, MOMENTUM).flatten(1)
-                move = orthogonal(ahead) * max(ahead.shape) ** 0.5  # root mean square 1
-                weight.add_(move.view_as(weight), alpha=-RATE * group["lr"])
+                weights.append(weight)
+                rates.append(RATE * group["lr"])
+                ahead.append(weight.grad.lerp(momentum, MOMENTUM).flatten(1))
+        for weight, rate, move in zip(weights, rates, _shared_out(ahead), strict=True):
+            unit = max(move.shape) ** 0.5  # root mean square 1
+            weight.add_(move.view_as(weight), alpha=-rate * unit)
+
+
+def _shared_out(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """`orthogonal` of each: every worker turns some, which all hear of.
+
+    All have the same gradients: else each would do all of it, whatever its share of the batch.
+    """
+    if not (distributed.is_available() and distributed.is_initialized() and matrices):
+        return [orthogonal(matrix) for matrix in matrices]
+    rank, workers = distributed.get_rank(), distributed.get_world_size()
+    told = matrices[0].new_zeros(sum(matrix.numel() for matrix in matrices))
+    parts = told.split([matrix.numel() for matrix in matrices])
+    moves = [part.view_as(matrix) for part, matrix in zip(parts, matrices, strict=True)]
+    by_cost = sorted(zip(moves, matrices, strict=True), key=lambda pair: -_cost(pair[1]))
+    for move, matrix in by_cost[rank::workers]:
+        move.copy_(orthogonal(matrix))
+    distributed.all_reduce(told)  # of zeros and what one worker says: exact
+    return moves
+
+
+def _cost(matrix: Tensor) -> int:
+    return matrix.numel() * min(matrix.shape)
 
 
 def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """Roughly the nearest matrix with all singular values 1.
 
-    Values from a hundredth of the matrix' norm on end between 0.6 and 1.3, smaller ones below. In
-    bfloat16 on a GPU, as it is rough anyway; processors without it are twenty times slower in it.
+    Values from a hundredth of the matrix' norm on end between 0.6 and 1.3, smaller ones below. The
+    iteration runs on the Gram matrix, which it is made of and whose sides are the shorter ones; in
+    the matrix' own precision: squares of small values are lost in bfloat16.
     """
-    x = matrix.bfloat16() if matrix.is_cuda and matrix.dtype == torch.float32 else matrix
-    is_tall = len(x) > len(x.T)
-    x = x.T if is_tall else x
+    is_tall = len(matrix) > len(matrix.T)
+    x = matrix.T if is_tall else matrix
     x = x / (x.norm() + TINY)
     a, b, c = QUINTIC
+    gram = x @ x.T
+    factor = one = torch.eye(len(x), dtype=x.dtype, device=x.device)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return (x.T if is_tall else x).to(matrix.dtype)
+        step = a * one + b * gram + c * (gram @ gram)
+        factor = step @ factor
+        gram = step @ gram @ step
+    x = factor @ x
+    return x.T if is_tall else x

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
+from fixtalk import muon
 from fixtalk.layers import EqualLinear, equalised
 from fixtalk.muon import RATE, Muon, orthogonal
 
@@ -63,6 +64,27 @@ def test_weight_without_a_gradient_stays():
 
     assert not torch.equal(moved.detach(), torch.ones(3, 3))
     assert torch.equal(frozen.detach(), torch.ones(3, 3))
+
+
+def test_each_worker_turns_its_part_of_the_matrices(monkeypatch):
+    weights = [torch.randn(3 + n, 7, generator=torch.Generator().manual_seed(n)) for n in range(5)]
+    whole = [orthogonal(weight) for weight in weights]
+    turned, told = [], []
+    monkeypatch.setattr(muon, "orthogonal", lambda matrix: turned.append(1) or orthogonal(matrix))
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_reduce", lambda flat: told.append(flat.clone()))
+
+    for rank, count in ((0, 3), (1, 2)):
+        monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
+        turned.clear()
+        moved = [nn.Parameter(torch.zeros_like(weight)) for weight in weights]
+        for parameter, weight in zip(moved, weights, strict=True):
+            parameter.grad = weight
+        Muon([{"params": moved, "lr": 0.1}]).step()
+        assert len(turned) == count
+
+    assert torch.allclose(sum(told), torch.cat([move.flatten() for move in whole]), atol=1e-5)
 
 
 def test_saved_state_goes_on_bit_by_bit():
