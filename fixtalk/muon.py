@@ -61,15 +61,20 @@ def _shared_out(matrices: Sequence[Tensor]) -> list[Tensor]:
     told = matrices[0].new_zeros(sum(matrix.numel() for matrix in matrices))
     parts = told.split([matrix.numel() for matrix in matrices])
     moves = [part.view_as(matrix) for part, matrix in zip(parts, matrices, strict=True)]
-    by_cost = sorted(zip(moves, matrices, strict=True), key=lambda pair: -_cost(pair[1]))
-    for move, matrix in by_cost[rank::workers]:
-        move.copy_(orthogonal(matrix))
+    loads = [0] * workers
+    for move, matrix in sorted(zip(moves, matrices, strict=True), key=lambda pair: -_cost(pair[1])):
+        least = loads.index(min(loads))
+        loads[least] += _cost(matrix)
+        if least == rank:
+            move.copy_(orthogonal(matrix))
     distributed.all_reduce(told)  # of zeros and what one worker says: exact
     return moves
 
 
 def _cost(matrix: Tensor) -> int:
-    return matrix.numel() * min(matrix.shape)
+    """Multiplications of `orthogonal`: two products with the matrix, the others of squares."""
+    short, long = sorted(matrix.shape)
+    return short**2 * (2 * long + 4 * ITERATIONS * short)
 
 
 def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
