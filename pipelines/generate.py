@@ -44,6 +44,7 @@ class GenerateConfig(StageConfig):
     protocols: list[Literal["self", "cross", "audio"]] = Field(min_length=1)
     max_pairs: int = Field(ge=1, description="pairs of each protocol, spread over people")
     batch: int = Field(ge=1, description="frames the model sees at once")
+    lip_gain: float = Field(ge=0, le=10, description="times the motion of lips driven by speech")
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,11 @@ def generate(config: GenerateConfig, clips: Path, model: Path, videos: Path) -> 
     partial = videos.parent / f".{videos.name}.partial"
     _start_or_resume(partial, _fingerprint(config, model, system, pairs, rows))
     made = partial / "videos"
+    spoken = scripts(pairs, rows, system, config.lip_gain)
     jobs = [
         Job(pair, model, config.batch, rows[pair.source_clip]["video"],
             rows[pair.driver_clip]["video"], script, made / pair.protocol / f"{pair.pair}.mkv")
-        for pair, script in zip(pairs, scripts(pairs, rows, system), strict=True)
+        for pair, script in zip(pairs, spoken, strict=True)
     ]  # fmt: skip
     missing = [job for job in jobs if not job.video.exists()]
     times = partial / "speed.jsonl"
@@ -230,7 +232,9 @@ def _fingerprint(
     rows: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """Hash of all that decides the videos, so that a resumed folder never mixes two models."""
-    digest = hashlib.sha256(f"{system} {config.batch} {torch.__version__}".encode())
+    digest = hashlib.sha256(
+        f"{system} {config.batch} {config.lip_gain} {torch.__version__}".encode()
+    )
     weights = [model / "config.json", *model.glob("*.safetensors")]
     for path in sorted({*weights, *Path(fixtalk.__file__).parent.glob("*.py")}):
         digest.update(path.name.encode() + path.read_bytes())

@@ -27,6 +27,7 @@ class Script:
     audio: bytes  # int16 samples at 16 kHz: the clip's own, or another's
     emotion: str | None
     level: float | None
+    lip_gain: float = 1.0  # of the lips heard, about the source's own
 
     def drivers(self, head: np.ndarray) -> list[AnyDriver]:
         """Poses of the head's frames, lips of the speech, the expression of the label.
@@ -49,7 +50,7 @@ class Script:
 
 
 def scripts(
-    pairs: Sequence[Pair], rows: Mapping[str, Mapping[str, Any]], system: str
+    pairs: Sequence[Pair], rows: Mapping[str, Mapping[str, Any]], system: str, lip_gain: float
 ) -> Iterator[Script | None]:
     """What is said in each pair; shuffled voices say what the pair half a list on should say.
 
@@ -66,7 +67,7 @@ def scripts(
         if voice == "shuffled":
             other = spoken[(spoken.index(pair.truth_clip) + len(spoken) // 2) % len(spoken)]
             audio = _another_voice(rows[other]["audio"], len(audio))
-        yield Script(voice, audio, row["emotion"], row["level"])
+        yield Script(voice, audio, row["emotion"], row["level"], lip_gain)
 
 
 def perform(
@@ -84,7 +85,12 @@ def perform(
         watch: laps of the model, the spectrogram left out.
     """
     batches = animate_in_batches(
-        network, source[0], script.drivers(head), calming=Calming(None), batch=batch
+        network,
+        source[0],
+        script.drivers(head),
+        calming=Calming(None),
+        batch=batch,
+        gains={"lip": script.lip_gain},
     )
     return watch.each(batches)
 

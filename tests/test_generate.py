@@ -31,7 +31,9 @@ from tests.conftest import TINY
 from tests.discs import clip_row, disc, write_clips
 
 COPY_SOURCE = Path(__file__).parent.parent / "models" / "copy_source"
-CONFIG = GenerateConfig(dataset="discs", protocols=["self", "cross"], max_pairs=8, batch=4)
+CONFIG = GenerateConfig(
+    dataset="discs", protocols=["self", "cross"], max_pairs=8, batch=4, lip_gain=1.0
+)
 
 
 def listed(videos):
@@ -168,8 +170,10 @@ def spoken(tmp_path_factory):
         torch.nn.init.normal_(stage.warp.conv.weight)
     save_checkpoint(network, folder / "model", {})
     config = CONFIG.model_copy(update={"protocols": ["self", "audio"]})
-    for system in ("hears", "shuffled", "silent"):
-        generate(config, clips, folder / "model", folder / system / "videos")
+    gains = {"hears": 1.0, "shuffled": 1.0, "silent": 1.0, "shut": 0.0, "wide": 2.0}
+    for system, gain in gains.items():
+        told = config.model_copy(update={"lip_gain": gain})
+        generate(told, clips, folder / "model", folder / system / "videos")
     return folder
 
 
@@ -188,6 +192,14 @@ def test_speech_moves_lips_and_its_controls_have_no_other_protocol(spoken):
     assert kept == {"hears": {"self", "audio"}, "silent": {"audio"}}
     coverage = json.loads((spoken / "silent/videos/coverage.json").read_text())
     assert coverage["self"]["reason"] == "a control of the audio protocol"
+
+
+def test_gain_of_heard_lips_goes_from_silence_to_exaggeration(spoken):
+    names = ("silent", "shut", "hears", "wide")
+    silent, shut, own, wide = (np.stack(frames_of(spoken, name)).astype(float) for name in names)
+
+    assert np.array_equal(shut, silent)
+    assert abs(wide - silent).mean() > 1.2 * abs(own - silent).mean()
 
 
 def test_a_model_that_does_not_hear_says_so(tmp_path):
@@ -365,6 +377,15 @@ def test_only_config_and_weights_of_the_model_decide_the_videos(tmp_path):
 
     assert described == plain
     assert _fingerprint(CONFIG, model, "system", [], {}) != plain
+
+
+def test_lips_of_another_gain_are_other_videos(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    wide = CONFIG.model_copy(update={"lip_gain": 1.3})
+
+    stamps = [_fingerprint(config, tmp_path, "system", [], {}) for config in (CONFIG, wide)]
+
+    assert stamps[0] != stamps[1]
 
 
 def interrupt(videos, stamp):

@@ -124,7 +124,9 @@ def rerun(material, tmp_path):
     def run(name, batch, threads, workers, monkeypatch):
         monkeypatch.setenv("FIXTALK_WORKERS", str(workers))
         torch.set_num_threads(threads)
-        protocols = GenerateConfig(dataset="rendered", protocols=["self"], max_pairs=4, batch=batch)
+        protocols = GenerateConfig(
+            dataset="rendered", protocols=["self"], max_pairs=4, batch=batch, lip_gain=1.0
+        )
         videos = tmp_path / name / "videos"
         generate(protocols, material / "clips", MODEL, videos)
         folders = Folders(material / "clips", material / "judges", tmp_path / "none", videos)

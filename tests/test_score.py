@@ -36,7 +36,9 @@ def scored(tmp_path_factory):
         for m in ("m0", "m1")
     ]
     clips = write_clips(root / "clips", rows)
-    protocols = GenerateConfig(dataset="discs", protocols=["self", "cross"], max_pairs=8, batch=4)
+    protocols = GenerateConfig(
+        dataset="discs", protocols=["self", "cross"], max_pairs=8, batch=4, lip_gain=1.0
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FIXTALK_WORKERS", "1")
         generate(protocols, clips, COPY_SOURCE, root / "known" / "videos")
