@@ -40,8 +40,10 @@ paper: setup ; $(PY) scripts/paper.py
 ## smoke      the same with tiny parameters in a temporary copy (minutes)
 smoke: setup ; $(RUN) $(PY) scripts/smoke.py
 
-## test       fast tests and one smoke run
-test: setup ; $(PY) -m pytest -q -m "not slow"
+## test       fast tests, two at a time, and one smoke run, which needs both cores
+test: setup
+	$(PY) -m pytest -q -m "not slow and not alone" -n 2 --dist loadfile
+	$(PY) -m pytest -q -m "alone and not slow"
 
 ## test-slow  everything, kills and browsers included (Chromium on PATH or as FIXTALK_CHROMIUM)
 test-slow: setup
