@@ -42,8 +42,8 @@ smoke: setup ; $(RUN) $(PY) scripts/smoke.py
 
 ## test       fast tests, two at a time, and one smoke run, which needs both cores
 test: setup
-	$(PY) -m pytest -q -m "not slow and not alone" -n 2 --dist loadfile
-	$(PY) -m pytest -q -m "alone and not slow"
+	$(PY) -m pytest -q -m "not slow" -n 2 --dist loadfile --ignore tests/test_repro.py
+	$(PY) -m pytest -q -m "not slow" tests/test_repro.py
 
 ## test-slow  everything, kills and browsers included (Chromium on PATH or as FIXTALK_CHROMIUM)
 test-slow: setup

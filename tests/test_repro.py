@@ -53,7 +53,6 @@ def watched_sockets():
         thread.join()
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(1800)
 def test_smoke_run_ends_with_a_leaderboard_and_the_next_runs_nothing(checkout):
     with watched_sockets() as sockets:
