@@ -21,13 +21,13 @@ CONTROLS: tuple[Voice, ...] = ("silent", "shuffled")
 
 @dataclass(frozen=True)
 class Script:
-    """What is said and felt in a video of the audio protocol."""
+    """What is said and felt in a video of the audio protocol, and how far lips go with it."""
 
     voice: Voice
     audio: bytes  # int16 samples at 16 kHz: the clip's own, or another's
     emotion: str | None
     level: float | None
-    lip_gain: float = 1.0  # of the lips heard, about the source's own
+    lip_gain: float  # times the motion of heard lips about the source's own
 
     def drivers(self, head: np.ndarray) -> list[AnyDriver]:
         """Poses of the head's frames, lips of the speech, the expression of the label.

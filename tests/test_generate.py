@@ -170,15 +170,19 @@ def spoken(tmp_path_factory):
         torch.nn.init.normal_(stage.warp.conv.weight)
     save_checkpoint(network, folder / "model", {})
     config = CONFIG.model_copy(update={"protocols": ["self", "audio"]})
-    gains = {"hears": 1.0, "shuffled": 1.0, "silent": 1.0, "shut": 0.0, "wide": 2.0}
-    for system, gain in gains.items():
+    for system in ("hears", "shuffled", "silent"):
+        generate(config, clips, folder / "model", folder / system / "videos")
+    for name, system, gain in (
+        ("shut", "hears", 0.0), ("wide", "hears", 2.0), ("shut", "shuffled", 0.0),
+    ):  # fmt: skip
         told = config.model_copy(update={"lip_gain": gain})
-        generate(told, clips, folder / "model", folder / system / "videos")
+        generate(told, clips, folder / "model", folder / name / system / "videos")
     return folder
 
 
-def frames_of(folder, system):
-    return [read_video(path) for path in sorted((folder / system / "videos/audio").glob("*.mkv"))]
+def frames_of(folder, system, protocol="audio"):
+    videos = sorted((folder / system / "videos" / protocol).glob("*.mkv"))
+    return [read_video(video) for video in videos]
 
 
 def test_speech_moves_lips_and_its_controls_have_no_other_protocol(spoken):
@@ -195,11 +199,20 @@ def test_speech_moves_lips_and_its_controls_have_no_other_protocol(spoken):
 
 
 def test_gain_of_heard_lips_goes_from_silence_to_exaggeration(spoken):
-    names = ("silent", "shut", "hears", "wide")
-    silent, shut, own, wide = (np.stack(frames_of(spoken, name)).astype(float) for name in names)
+    names = ("silent", "shut/hears", "shut/shuffled", "hears", "wide/hears")
+    made = [np.stack(frames_of(spoken, name)).astype(float) for name in names]
+    silent, shut, shuffled, own, wide = made
 
     assert np.array_equal(shut, silent)
+    assert np.array_equal(shuffled, silent)
     assert abs(wide - silent).mean() > 1.2 * abs(own - silent).mean()
+
+
+def test_gain_of_heard_lips_leaves_the_other_protocols_alone(spoken):
+    plain, wide = (frames_of(spoken, name, "self") for name in ("hears", "wide/hears"))
+
+    assert len(plain) == 2
+    assert all(map(np.array_equal, plain, wide))
 
 
 def test_a_model_that_does_not_hear_says_so(tmp_path):
