@@ -44,9 +44,9 @@ def hurry(monkeypatch):
     monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.01)
 
 
-def actor_folder(folder, actor, material, views=("front", "left_30")):
+def actor_folder(folder, actor, material, views=("front", "left_30"), takes=TAKES):
     video, sound = material
-    for take in TAKES:
+    for take in takes:
         for view in views:
             path = folder / actor / "video" / view / f"{take}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +115,16 @@ def test_local_actors(local, tmp_path):
         "M003", "M005", "coverage.json", "manifest.jsonl"
     ]  # fmt: skip
     assert [path.name for path in raw.with_name(".mead.fetched").iterdir()] == ["lock"]
+
+
+def test_emotions_of_an_actor_take_turns(tmp_path, material):
+    takes = [f"{emotion}/level_1/{n}" for emotion in ("angry", "happy") for n in ("001", "002")]
+    actor_folder(tmp_path / "MEAD", "M003", material, takes=takes)
+
+    download(config_of(path=str(tmp_path / "MEAD")), "mead", tmp_path / "raw")
+
+    emotions = [row["emotion"] for row in read_manifest(tmp_path / "raw" / "manifest.jsonl")]
+    assert emotions == ["angry", "happy", "angry", "happy"]
 
 
 def test_second_run_changes_nothing_and_mends_what_is_lost(local, tmp_path):
