@@ -213,7 +213,7 @@ def lip_pictures(
 @cache
 def _pooling(side: int) -> Tensor:
     """Matrix from a line of `side` pixels to the 56 that resizing to 224 and pooling leave."""
-    large = interpolate(
-        torch.eye(side)[None, None], (LIP_SIDE, side), mode="bilinear", antialias=True
-    )
-    return avg_pool2d(large, (LIP_POOL, 1))[0, 0]
+    with torch.inference_mode(False):  # a process that judges first may learn afterwards
+        one = torch.eye(side)[None, None]
+        large = interpolate(one, (LIP_SIDE, side), mode="bilinear", antialias=True)
+        return avg_pool2d(large, (LIP_POOL, 1))[0, 0]

@@ -123,6 +123,17 @@ def test_pooled_lips_are_those_of_the_large_picture(height, width):
     assert torch.allclose(pooled, avg_pool2d(large, 4), atol=1e-3)
 
 
+def test_pictures_of_lips_have_a_gradient_in_a_process_that_has_judged():
+    frames = torch.rand(1, 3, 50, 50) * 255  # of a size that no other test has
+    with torch.inference_mode():
+        lip_pictures(frames)
+    frames.requires_grad_()
+
+    lip_pictures(frames).sum().backward()
+
+    assert frames.grad.abs().sum() > 0
+
+
 def test_embedding_a_video_is_syncnets_layout_frame_by_frame():
     network = seeded(SyncNetwork)
     clip = smooth_clip(7)
