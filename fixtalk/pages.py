@@ -10,6 +10,7 @@ import numpy as np
 
 from fixtalk.dataset import Row, check_columns, check_footer, decode_labels, find_shards, naming
 
+COLUMNS = ["person", "split", "frames", "speech"]  # what decides which rows are used
 ORDER = 2**32 - 1  # stream of draws of the order: no lane has this number
 
 
@@ -20,6 +21,7 @@ class Page(NamedTuple):
     group: int  # of the shard
     rows: tuple[int, ...]  # of the group
     people: tuple[str, ...]  # of each of those rows
+    speaks: tuple[bool, ...] = ()  # each of those rows, by what crop measured
 
 
 class Item(NamedTuple):
@@ -47,15 +49,15 @@ def find_pages(clips: Path, split: str, keep: Callable[[str], bool] | None = Non
     for shard in find_shards(clips):
         with _open(shard) as file:
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=["person", "split", "frames"])
-                used = {
-                    index: row["person"]
+                table = file.read_row_group(group, columns=COLUMNS)
+                used = [
+                    (index, row["person"], (row["speech"] or 0) > 0)
                     for index, row in enumerate(table.to_pylist())
                     if row["split"] == split and row["frames"] >= 2
                     if keep is None or keep(row["person"])
-                }
+                ]
                 if used:
-                    pages.append(Page(shard, group, tuple(used), tuple(used.values())))
+                    pages.append(Page(shard, group, *zip(*used, strict=True)))
     return pages
 
 

@@ -11,7 +11,7 @@ from fixtalk.media import decode_frames
 from fixtalk.pages import Item, Order, Page, read_page
 from fixtalk.reenactment import Batch
 from fixtalk.shapes import Bool, Float, UInt8
-from fixtalk.swap import mouth_box, swap_mouth
+from fixtalk.swap import MouthOutsideError, mouth_box, swap_mouth
 from fixtalk.talks import eyes_closed, mouths_at, sound_at, strength_in, talk_at
 
 Truth = tuple[Float[np.ndarray, "side side 2"], Bool[np.ndarray, "side side"]]
@@ -63,6 +63,9 @@ class PairSampler:
         truth: WarpTruth | None = None,
     ) -> None:
         self.order = Order(pages, seed=seed, lanes=lanes, visits=visits)
+        self.heard = [number for number, page in enumerate(pages) if any(page.speaks)]
+        spoken = [pages[number] for number in self.heard]
+        self.talk_order = Order(spoken, seed=seed, lanes=lanes, visits=visits) if spoken else None
         self.pages, self.held = pages, {}
         self.seed, self.distance, self.gate = seed, distance, gate
         self.augmentation, self.labelled, self.truth = augmentation, labelled, truth
@@ -80,9 +83,11 @@ class PairSampler:
         They are the driver as well, which `Batch.of` puts in.
 
         Raises:
-            ValueError: no clip of a page has sound.
+            ValueError: nobody speaks in any clip.
         """
-        items = {lane: self.order(step, lane) for lane in lanes}
+        self.check_speech()
+        found = ((lane, self.talk_order(step, lane)) for lane in lanes)
+        items = {lane: item._replace(page=self.heard[item.page]) for lane, item in found}
         self._hold(item.page for item in items.values())
         drawn = [self._talk(step, lane, item) for lane, item in items.items()]
         return {name: np.stack([talk[name] for talk in drawn]) for name in drawn[0]}
@@ -121,6 +126,14 @@ class PairSampler:
             raise ValueError(f"clips have no landmarks to swap mouths by: {remedy}")
         if self.order.alone:
             raise ValueError(f"all clips are of one person, who cannot swap mouths: {remedy}")
+
+    def check_speech(self) -> None:
+        """Raise ValueError where nobody speaks in any clip."""
+        if not self.heard:
+            raise ValueError(
+                "no clip has speech to learn from (column speech of docs/clips.md): leave phases "
+                "that train speech out of train.variants"
+            )
 
     def _hold(self, wanted: Iterable[int]) -> None:
         """Have the rows of these pages in memory, and of no others."""
@@ -183,15 +196,10 @@ class PairSampler:
         return talk | ({"mouth": mouths} if self.labelled else {})
 
     def _speaker(self, item: Item) -> tuple[Row, list[Row]]:
-        """The visited clip, or the next of its page that has sound; and all of its session."""
-        page = self.held[item.page]
-        row = next((row for row in [*page[item.row :], *page[: item.row]] if row["audio"]), None)
-        if row is None:
-            names = ", ".join(row["clip"] for row in page[:3])
-            raise ValueError(
-                f"{names} and {max(0, len(page) - 3)} more clips have no sound to learn speech "
-                "from: leave phases that train speech out of train.variants"
-            )
+        """The visited clip, or the next of its page that has speech; and all of its session."""
+        page, speaks = self.held[item.page], self.pages[item.page].speaks
+        turns = (*range(item.row, len(page)), *range(item.row))
+        row = page[next(turn for turn in turns if speaks[turn])]
         return row, [other for other in page if _session(other) == _session(row)]
 
     def _is_stranger(self, lane: int) -> bool:
@@ -220,13 +228,15 @@ class PairSampler:
     def _swapped(
         self, rng: np.random.Generator, item: Item, driver: Place, face: np.ndarray
     ) -> list[UInt8[np.ndarray, "side side 3"]]:
-        """Mouths swapped with a person who can: a mouth may lie outside its frame."""
+        """Mouths swapped with a person who can; a driver whose mouth is out of its frame stays."""
         for _ in range(PARTNERS):
             partner = self._another(rng, item, driver)
             try:
                 return _swap_mouths(driver, face, partner, _frame(partner))
             except ValueError as error:
                 refused = error
+        if isinstance(refused, MouthOutsideError):
+            return [face, face]
         raise refused
 
     def _moves(self, source: Place, driver: Place, side: int) -> bool:
@@ -270,7 +280,7 @@ def _swap_mouths(
         return [swap_mouth(*second, *first), swap_mouth(*first, *second)]
     except ValueError as error:
         places = " and ".join(f"frame {i} of {row['clip']}" for row, i in (one, other))
-        raise ValueError(f"{places}: {error}") from error
+        raise type(error)(f"{places}: {error}") from error
 
 
 def _two_frames(rng: np.random.Generator, frames: int, distance: int) -> tuple[int, int]:

@@ -12,6 +12,10 @@ BOX_MARGIN = 0.2  # of its longer side, around the box of a mouth
 CENTRE = 0.5 + 0.5j  # of the pixel that OpenCV calls (0, 0)
 
 
+class MouthOutsideError(ValueError):
+    """A mouth that its frame does not show."""
+
+
 def swap_mouth(
     face: UInt8[np.ndarray, "height width 3"],
     points: Float[np.ndarray, "68 2"],
@@ -30,7 +34,8 @@ def swap_mouth(
         donor_points: the donor's landmarks.
 
     Raises:
-        ValueError: landmarks that are no face, or a mouth outside the frame.
+        MouthOutsideError: a mouth outside the frame.
+        ValueError: landmarks that are no face.
 
     Source: EDTalk, released code, where the donor keeps its colours and the edge is hard.
     """
@@ -46,7 +51,8 @@ def swap_mouth(
     across, down = (_weights(m, n) for m, n in ((mouths.real, width), (mouths.imag, height)))
     opacity = np.outer(down, across)[..., None]
     if not opacity.any():
-        raise ValueError(f"the mouth at {anchors[2]:.1f} lies outside the {width}×{height} frame")
+        where = f"the mouth at {anchors[2]:.1f} lies outside the {width}×{height} frame"
+        raise MouthOutsideError(where)
     seam = opacity * (1 - opacity)
     complexion = np.ones(3)
     if seam.any():

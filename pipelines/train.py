@@ -61,8 +61,11 @@ def train(
         names = ", ".join(config.variants)
         raise ValueError(f"{model}: train.variants has no {variant!r}, only {names}")
     corpus, steps = find_corpus(config, clips.resolve()), config.steps(variant)
-    if any(stretch.phase.swaps_mouths for stretch in config.schedule(variant)):
-        training_pairs(config, corpus).check_swaps()
+    phases, pairs = [s.phase for s in config.schedule(variant)], training_pairs(config, corpus)
+    if any(phase.swaps_mouths for phase in phases):
+        pairs.check_swaps()
+    if any(phase.speaks for phase in phases):
+        pairs.check_speech()
     tags = {"variant": variant, "l_per": config.perceptual, **corpus.tags, **_aids(expert, base)}
     key = inputs_hash(config, variant, clips, expert, base)
     folder = tracking.project_root() / checkpoints / key

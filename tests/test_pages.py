@@ -42,7 +42,7 @@ def turns(lanes):
 def test_pages_hold_the_rows_of_a_split_with_two_frames_and_kept_people(tmp_path):
     first = [
         clip("a", "A"), clip("b", "B", split="test"), clip("c", "C", frames=1),
-        clip("d", "D"), clip("e", "E", split="test"), clip("f", "F", split="test"),
+        clip("d", "D", speech=0.4), clip("e", "E", split="test"), clip("f", "F", split="test"),
     ]  # fmt: skip
     write_shard(tmp_path, [clip("g", "A"), clip("h", "H")], group=2, name="00001")
     write_shard(tmp_path, first, group=2, name="00000")
@@ -51,9 +51,9 @@ def test_pages_hold_the_rows_of_a_split_with_two_frames_and_kept_people(tmp_path
     pages = find_pages(tmp_path, "train", keep=lambda person: person != "H")
 
     assert pages == [
-        Page(shards[0], 0, (0,), ("A",)),
-        Page(shards[0], 1, (1,), ("D",)),
-        Page(shards[1], 0, (0,), ("A",)),
+        Page(shards[0], 0, (0,), ("A",), (False,)),
+        Page(shards[0], 1, (1,), ("D",), (True,)),
+        Page(shards[1], 0, (0,), ("A",), (False,)),
     ]
     assert [row["clip"] for page in pages for row in read_page(page)] == ["a", "d", "g"]
     assert [page.people for page in find_pages(tmp_path, "test")] == [("B",), ("E", "F")]

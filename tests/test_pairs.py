@@ -223,6 +223,16 @@ def test_landmarks_that_are_no_face_are_named_by_clip_and_frame(sampler, faces):
         sampler([broken, *faces[1:]]).batch(0, range(8), swaps=True)
 
 
+def test_mouth_that_its_frame_does_not_show_is_not_swapped(sampler, faces):
+    below = faces[0]["landmarks"] + np.array([0, 2 * SIDE], np.float32)
+    one, other = faces[0] | {"landmarks": below}, faces[1]
+
+    batch = sampler([one, other], lanes=24).batch(0, range(24), swaps=True)
+
+    assert torch.equal(batch.lip, batch.driver)
+    assert torch.equal(batch.pose, batch.driver)
+
+
 def test_swapped_frames_show_one_person_with_the_mouth_of_another(sampler, faces):
     batch = sampler(faces, lanes=24).batch(0, range(24), swaps=True)
 

@@ -131,9 +131,9 @@ def test_strength_is_zero_where_emotion_or_level_is_unknown():
 
 @pytest.fixture
 def sampler(tmp_path):
-    def of(rows, augmentation=PLAIN, **options):
+    def of(rows, augmentation=PLAIN, group=8, **options):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        pages = find_pages(write_shard(folder, rows), "train")
+        pages = find_pages(write_shard(folder, rows, group), "train")
         labelled = missing_labels(pages, ["landmarks"]) == {"landmarks": 0}
         return PairSampler(
             pages, seed=3, lanes=8, visits=2, distance=5, gate=0.1, augmentation=augmentation,
@@ -227,16 +227,27 @@ def test_without_landmarks_there_are_no_mouths(sampler):
 
 
 @pytest.mark.parametrize("audio", [None, b""])
-def test_clips_without_sound_are_passed_over_or_named_where_there_is_no_other(sampler, audio):
-    silent, heard = clip(audio=audio), clip()
+def test_clips_without_speech_are_passed_over(sampler, audio):
+    silent, hum, heard = clip(audio=audio), clip(speech=0.0), clip()
 
-    talks = sampler([silent, heard]).talks(0, range(8))
+    talks = sampler([silent, hum, heard]).talks(0, range(8))
 
     _, speech, _ = talk_at(heard, 7)
     assert talks["speech"].shape == (8, *speech.shape)
     assert talks["speech"].max() > -4, "no lane listens to silence"
-    with pytest.raises(ValueError, match="no sound to learn speech from: leave phases"):
-        sampler([silent]).talks(0, range(1))
+    assert np.abs(talks["sound"]).max() > 0
+    with pytest.raises(ValueError, match=r"no clip has speech .* leave phases that train speech"):
+        sampler([silent, hum]).talks(0, range(1))
+
+
+def test_pages_of_silence_are_passed_over(sampler):
+    silent = [clip(clip=f"s{n}", person=f"S{n}", audio=None) for n in range(6)]
+    drawn = sampler([*silent, clip(emotion="sad", level=3)], group=1)
+
+    strengths = np.concatenate([drawn.talks(step, range(8))["strength"] for step in range(6)])
+
+    assert strengths.any(1).all(), "only one of seven pages has speech, and it is sad"
+    assert len({drawn.order(step, 0).page for step in range(6)}) > 1, "pairs are drawn of all"
 
 
 def test_mel_of_speech_is_in_the_batch_unchanged(sampler):
