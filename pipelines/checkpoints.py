@@ -81,18 +81,28 @@ class Checkpoints:
     def save(self, state: Mapping[str, Any], step: int, score: float | None = None) -> None:
         """Take a snapshot now and write it in the background, after the write before.
 
+        If that one failed, a storage that was away for a while has a second chance: this one is
+        waited for.
+
         Args:
             state: what `torch.load(weights_only=True)` can read back, tensors on any device.
             step: a state of the same step is replaced.
             score: decides which state is the best; higher is better.
 
         Raises:
-            OSError: the write before failed, and this one was not begun.
+            OSError: the write before failed, and so did this one.
         """
-        self.flush()
+        try:
+            self.flush()
+            has_failed = False
+        except OSError as error:
+            _log.warning("%s", error)
+            has_failed = True
         snapshot = io.BytesIO()
         torch.save(state, snapshot)
         self._write = self._writer.submit(self._commit, snapshot.getvalue(), step, score)
+        if has_failed:
+            self.flush()
 
     def flush(self) -> None:
         """Wait until all is written.

@@ -135,12 +135,25 @@ def _train(job: Job, run: tracking.Run) -> TrainState:
 
 
 def _reached(job: Job, saved: Checkpoints) -> TrainState:
-    """The newest state; one in the place of an earlier run is brought along."""
+    """The newest state; one in the place of an earlier run, if it is newer, is brought along.
+
+    Raises:
+        OSError: that place cannot be read.
+    """
     note, newest = job.folder / "place", saved.newest()
     earlier = note.read_text(encoding="utf-8").strip() if note.exists() else job.place
-    if newest is None and earlier != job.place and (newest := Checkpoints(earlier).newest()):
-        saved.save(newest[1], newest[0].step, newest[0].score)
-        saved.flush()
+    if earlier != job.place:
+        try:
+            other = Checkpoints(earlier).newest()
+        except Exception as error:  # each storage has its own
+            raise OSError(
+                f"{earlier}: holds this run's states and cannot be read: {error}. Make it "
+                f"reachable, or remove {note} to go on without them"
+            ) from error
+        if other and (newest is None or other[0].step > newest[0].step):
+            newest = other
+            saved.save(newest[1], newest[0].step, newest[0].score)
+            saved.flush()
     write_text(note, job.place + "\n")
     return job.state(newest and newest[1])
 

@@ -24,6 +24,7 @@ from pipelines.perception import load_experts, vgg19
 if TYPE_CHECKING:
     from pipelines.recipe import TrainConfig
 
+SECONDS_AT_RISK = 600.0  # of work: a node that joins restarts the group without a notice
 SECONDS_PER_LOOK = 1.0  # for the file that asks to stop, and for what Ray knows of nodes that go
 
 
@@ -110,18 +111,21 @@ def work(job: Job) -> None:
 
 
 class _Scribe:
-    """Rank 0's: curves, and states as often as the config says or as it is urgent."""
+    """Rank 0's: curves, and states as often as the config says, each ten minutes, or if urgent."""
 
     def __init__(self, job: Job, saved: Checkpoints) -> None:
         config, self.steps = job.config, job.steps
         pairs = validation_pairs(config, job.corpus)
         self.monitor = Monitor(job.folder, pairs, config.sample_every, job.steps)
         self.every, self.saved = config.checkpoint_every, saved
+        self.last = time.monotonic()  # that a state was saved
 
     def write(self, state: TrainState, values: dict[str, float], is_urgent: bool) -> None:
         score = self.monitor.look(state, values).get("validation_psnr")
-        if is_urgent or state.step % self.every == 0 or state.step == self.steps:
+        is_due = state.step % self.every == 0 or time.monotonic() - self.last >= SECONDS_AT_RISK
+        if is_urgent or is_due or state.step == self.steps:
             self.saved.save(state.state_dict(), state.step, score)
+            self.last = time.monotonic()
         if is_urgent:
             self.saved.flush()
 

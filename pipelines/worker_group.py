@@ -1,5 +1,6 @@
 """A function and a job → a group of Ray Train workers that survives the death of its members."""
 
+import logging
 import os
 import shutil
 import signal
@@ -13,9 +14,12 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from pipelines.cluster import enter, portable, ray_session, worker_limit
+from pipelines.cluster import Cluster, enter, portable, ray_session, worker_limit
+from pipelines.files import write_text
 
 Job = TypeVar("Job")
+
+_log = logging.getLogger("fixtalk.train")
 
 FRUITLESS = 3  # deaths in a row without progress end the run
 PARENT = os.getppid()  # of the stage, from its very start
@@ -44,24 +48,22 @@ def run_workers(
         stop: file that appears on SIGTERM, or when DVC has gone: `work` looks for it and returns.
             A second SIGTERM ends the run as it is.
         progress: differs after each checkpoint.
+
+    Raises:
+        RuntimeError: begun on GPUs, of which there are none now.
     """
     with ray_session() as session:
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train import FailureConfig, RunConfig
         from ray.train.torch import TorchTrainer
 
-        has_gpu, here = session.gpus > 0, Path.cwd()
-        room, most = session.workers(has_gpu), min(limit, worker_limit() or limit)
+        here, scaling = Path.cwd(), _scaling(session, limit, folder / "device")
         # states lie in a store of ours, so Ray has nothing to resume: a half-written snapshot
         # of a killed session would only stop the next one
         shutil.rmtree(folder / "ray", ignore_errors=True)
         trainer = TorchTrainer(
             lambda loop: _work_in(here, work, loop["job"]),
             train_loop_config={"job": job},
-            scaling_config=ScalingConfig(
-                num_workers=(1, most) if session.is_elastic else min(room, most),
-                use_gpu=has_gpu,
-                resources_per_worker={"CPU": 1} | ({"GPU": 1} if has_gpu else {}),
-            ),
+            scaling_config=scaling,
             torch_config=_no_process_group(),
             run_config=RunConfig(
                 name="ray",
@@ -81,6 +83,33 @@ def run_workers(
                 raise _reason(error) from None
         finally:
             signal.signal(signal.SIGINT, interrupt)
+
+
+def _scaling(session: Cluster, limit: int, note: Path) -> Any:
+    """How many workers there are, each with a GPU where the session has some."""
+    from ray.train import ScalingConfig
+
+    has_gpu = session.gpus > 0
+    _settle_device(note, "GPU" if has_gpu else "CPU", session.is_elastic)
+    room, most = session.workers(has_gpu), min(limit, worker_limit() or limit)
+    return ScalingConfig(
+        num_workers=(1, most) if session.is_elastic else min(room, most),
+        use_gpu=has_gpu,
+        resources_per_worker={"CPU": 1} | ({"GPU": 1} if has_gpu else {}),
+    )
+
+
+def _settle_device(note: Path, found: str, is_cluster: bool) -> None:
+    """Note what a run is trained on, so that lost GPUs do not go unnoticed."""
+    if found == "CPU":
+        if note.exists() and note.read_text(encoding="utf-8") == "GPU\n":
+            raise RuntimeError(
+                f"{note.parent}: trained on GPUs so far, and none is here: start nodes that have "
+                f"one, or remove {note} to go on on CPUs"
+            )
+        if is_cluster:
+            _log.warning("%s: no node has a GPU: training on CPUs, to the end", note.parent)
+    write_text(note, found + "\n")
 
 
 @contextmanager
@@ -172,12 +201,19 @@ def ends_hopeless(progress: Callable[[], object]) -> Any:
                 is_of_ray = type(error).__module__.startswith("ray.")
                 if not (is_of_ray or isinstance(error, RayError | RuntimeError)):
                     raise error
+            if any(map(_is_of_a_lost_node, worker_exceptions.values())):
+                return  # told once a second until the node's time is up
             before, self.reached = self.reached, progress()
             self.fruitless = 1 if self.reached != before else self.fruitless + 1
             if self.fruitless >= FRUITLESS:
                 raise _reason(next(iter(worker_exceptions.values())))
 
     return EndsHopeless()
+
+
+def _is_of_a_lost_node(error: Exception) -> bool:
+    """Whether a worker died as its node was taken away with notice."""
+    return getattr(getattr(error, "health_check_failure", error), "preempted", False)
 
 
 def _reason(error: Exception) -> Exception:

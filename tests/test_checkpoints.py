@@ -204,6 +204,25 @@ def test_a_full_disk_is_reported_by_the_next_call_and_can_be_left(tmp_path, monk
     assert steps_of(checkpoints) == [1, 3]
 
 
+def test_a_storage_that_was_away_for_a_while_gets_the_next_state(tmp_path, monkeypatch, caplog):
+    checkpoints = Checkpoints(str(tmp_path))
+
+    def away(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", away)
+        checkpoints.save(a_state(2), 2)
+        with pytest.raises(OSError, match="Input/output error"):
+            checkpoints.flush()
+        checkpoints.save(a_state(2), 2)
+        checkpoints._writer.submit(int).result()  # behind the write that failed
+    checkpoints.save(a_state(3), 3)
+
+    assert steps_of(checkpoints) == [3], "written before the call returned"
+    assert "saving step 2 failed" in caplog.text
+
+
 def die_at_sync(folder, step, count):
     """Save a state of another process and be killed at one of its syncs to the disk."""
     syncs, sync = iter(range(1, count + 1)), os.fsync

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ from mlflow import MlflowClient
 import fixtalk
 from fixtalk.checkpoint import save_checkpoint
 from fixtalk.training import start
+from pipelines import worker
 from pipelines.checkpoints import Checkpoints
 from pipelines.config import ConfigError, load_config
 from pipelines.recipe import TrainConfig
-from pipelines.train import inputs_hash, train
+from pipelines.train import _reached, inputs_hash, train
 from tests.training_runs import write_clips, write_no_expert, write_params
 
 
@@ -197,3 +199,46 @@ def test_variants_that_do_not_compare_are_refused(params, change, message):
 
     with pytest.raises(ConfigError, match=message):
         load_config(TrainConfig, "train", params)
+
+
+@pytest.mark.parametrize("step", [10, 30])
+def test_newest_state_of_both_places_is_gone_on_with(tmp_path, step):
+    here, there = (Checkpoints(f"{tmp_path}/{name}") for name in ("here", "there"))
+    here.save({"of": "here"}, 20)
+    there.save({"of": "there"}, step)
+    here.flush()
+    there.flush()
+    (tmp_path / "place").write_text(f"{there.place}\n")
+    job = SimpleNamespace(folder=tmp_path, place=here.place, state=lambda saved: saved)
+
+    reached = _reached(job, here)
+
+    assert reached == {"of": "there" if step > 20 else "here"}
+    assert here.newest()[0].step == max(20, step)
+    assert (tmp_path / "place").read_text() == f"{here.place}\n"
+
+
+def test_states_in_a_place_that_cannot_be_read_are_not_forgotten(tmp_path):
+    (tmp_path / "place").write_text("no://run\n")
+    job = SimpleNamespace(folder=tmp_path, place=f"{tmp_path}/here", state=lambda saved: saved)
+
+    with pytest.raises(OSError, match=r"no://run: holds this run's states .* or remove .*place"):
+        _reached(job, Checkpoints(job.place))
+
+    assert (tmp_path / "place").read_text() == "no://run\n"
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(600.0, [4, 8]), (0.0, [1, 2, 3, 4, 5, 6, 7, 8])])
+def test_no_more_than_ten_minutes_of_work_are_at_risk(monkeypatch, seconds, saved):
+    monkeypatch.setattr(worker, "SECONDS_AT_RISK", seconds)
+    monkeypatch.setattr(worker, "validation_pairs", lambda config, corpus: None)
+    monkeypatch.setattr(worker, "Monitor", lambda *_: SimpleNamespace(look=lambda *_: {}))
+    steps, states = [], SimpleNamespace(save=lambda state, step, score: steps.append(step))
+    config = SimpleNamespace(sample_every=50, checkpoint_every=4)
+    job = SimpleNamespace(config=config, corpus=None, folder=None, steps=100)
+    scribe = worker._Scribe(job, states)
+
+    for step in range(1, 9):
+        scribe.write(SimpleNamespace(step=step, state_dict=dict), {}, is_urgent=False)
+
+    assert steps == saved

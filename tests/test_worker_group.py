@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from ray.exceptions import ActorDiedError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from pipelines.worker_group import FRUITLESS, ends_hopeless
+from pipelines.worker_group import FRUITLESS, _settle_device, ends_hopeless
 
 
 def test_own_error_ends_the_run_at_once():
@@ -26,3 +28,31 @@ def test_broken_connections_end_the_run_only_without_progress():
         group.after_exception(None, {0: broken})
     with pytest.raises(RuntimeError, match="connection reset"):
         group.after_exception(None, {0: broken})
+
+
+def test_lost_nodes_are_told_of_again_and_again_and_end_no_run():
+    class TakenError(ActorDiedError):
+        preempted = True
+
+    taken = TakenError()
+    group = ends_hopeless(lambda: 0)
+
+    for _ in range(2 * FRUITLESS):
+        group.after_exception(None, {1: WorkerHealthCheckFailedError("", taken)})
+
+    with pytest.raises(FloatingPointError):
+        group.after_exception(None, {0: FloatingPointError("NaN"), 1: taken})
+
+
+def test_run_that_was_trained_on_gpus_does_not_go_on_without(tmp_path, caplog):
+    note = tmp_path / "device"
+    _settle_device(note, "GPU", is_cluster=True)
+    assert not caplog.records
+
+    with pytest.raises(RuntimeError, match=r"on GPUs so far.* or remove .*device to go on on CPUs"):
+        _settle_device(note, "CPU", is_cluster=True)
+
+    note.unlink()
+    _settle_device(note, "CPU", is_cluster=True)
+    assert "no node has a GPU" in caplog.text
+    _settle_device(note, "GPU", is_cluster=True)  # the other way round nothing is lost
