@@ -202,20 +202,21 @@ def _sync() -> Iterator[tuple[str, Metric]]:
     for suffix, judge in SYNC_JUDGES.items():
         source = f"Chung and Zisserman 2016, scored as syncnet-python does, by {networks[suffix]}"
         needs = ("lip embeddings", "sound embeddings")
+        version = {"syncnet": 2, "local": 1}[suffix]
         yield f"sync_conf_{suffix}", Metric(
             partial(_sync_part, "confidence"), "1", True, needs, source,
             "how clearly lips and sound belong together; LSE-C",
-            per="clip", judge=judge, of_truth=True,
+            per="clip", judge=judge, of_truth=True, version=version,
         )  # fmt: skip
         yield f"sync_dist_{suffix}", Metric(
             partial(_sync_part, "distance"), "1", False, needs, source,
             "distance of lips and sound at the best shift; LSE-D",
-            per="clip", judge=judge, of_truth=True,
+            per="clip", judge=judge, of_truth=True, version=version,
         )  # fmt: skip
         yield f"sync_offset_{suffix}", Metric(
             partial(_sync_part, "offset"), "frames", None, needs, source,
             "the best shift, negative where the sound is late; a mean of both signs hides them",
-            per="clip", judge=judge, of_truth=True, sees=("shift",),
+            per="clip", judge=judge, of_truth=True, sees=("shift",), version=version,
         )  # fmt: skip
 
 
@@ -232,7 +233,7 @@ def _emotion() -> Iterator[tuple[str, Metric]]:
         yield f"acc_emo_{suffix}", Metric(
             accuracy, "1", True, ("predicted emotions", "true emotions"), networks[suffix],
             "share of videos whose emotion is recognised; the truth's own share is the ceiling",
-            per="clip", judge=judge, of_truth=True,
+            per="clip", judge=judge, of_truth=True, version={"fan": 2, "local": 1}[suffix],
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from metrics.sync import FRAMES_PER_WINDOW, mfcc_windows
 AT_ONCE = 8  # pictures or windows a network sees at once: bounds memory whatever the clip
 INCEPTION_SIDE = 299
 FACENET_SIDE = 160
+S3FD_SIDE = 110  # pixels at least
 SYNCNET_SIDE = 224
 
 
@@ -202,6 +203,8 @@ class S3fd(Judge):
     ) -> list[Float[Tensor, "faces 5"]]:
         """Faces of each frame as x0, y0, x1, y1 in pixels and confidence, the surest first.
 
+        None in frames under 110 pixels a side: at its scale the network has no cell left for them.
+
         Raises:
             TypeError: frames are not uint8.
             ValueError: no frame, or not (frames, 3, height, width).
@@ -212,8 +215,10 @@ class S3fd(Judge):
         torchvision_cpu.install()
         from syncnet_python.detectors.s3fd import S3FD
 
+        if min(frames.shape[2:]) < S3FD_SIDE:
+            return [torch.empty(0, 5) for _ in frames]
         detector = S3FD(self.network, next(self.network.parameters()).device)
-        pictures = (frame.flip(0).permute(1, 2, 0).contiguous().cpu().numpy() for frame in frames)
+        pictures = (frame.permute(1, 2, 0).contiguous().cpu().numpy() for frame in frames)
         found = (detector.detect_faces(one, conf_th=0.9, scales=[0.25]) for one in pictures)
         return [torch.from_numpy(faces) for faces in found]
 

@@ -113,14 +113,17 @@ class Evidence:
             if name in self.panel.judges:
                 points = self.panel.judges[name].points(frames, boxes).double().cpu()
                 self.pieces[name].append(points * _scale(frames))
-                if name == "dlib68" and "emotion_fan" in self.panel.judges:
-                    self._see_emotion("emotion_fan", frames, points)
-        self._see_emotion("local_emotion", frames, None)
+                if name == "dlib68" and self.protocol.crop == "none":
+                    self.see_emotion(frames, points)
+        if "local_emotion" in self.panel.judges:
+            features = self.panel.judges["local_emotion"].features(frames, None)
+            self.pieces["local_emotion"].append(features.cpu())
 
-    def _see_emotion(self, name: str, frames: Frames, points: Tensor | None) -> None:
-        if name in self.panel.judges:
-            features = self.panel.judges[name].features(frames, points)
-            self.pieces[name].append(features.cpu())
+    def see_emotion(self, frames: Frames, points: Tensor) -> None:
+        """Emotions by the 68 points of whole frames: the judge aligns faces itself."""
+        if "emotion_fan" in self.panel.judges:
+            features = self.panel.judges["emotion_fan"].features(frames, points)
+            self.pieces["emotion_fan"].append(features.cpu())
 
     def _filled(self, boxes: Tensor, is_looked: Tensor) -> Tensor:
         """Boxes with the last look's where nobody looked: none where it found no face."""

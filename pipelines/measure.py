@@ -141,9 +141,11 @@ class ClipScorer:
         return ClipScores(rows, features, missing, hashes)
 
     def _aligned(self, generated: Frames, truth: Frames) -> tuple[Frames, Frames]:
-        """EAT's crops of the frames in which both faces are found."""
+        """EAT's crops of the frames with both faces; emotions are seen in the whole ones."""
         judge, pairs = self.panel.judges["dlib68"], (generated, truth)
         points = [judge.points(frames) for frames in pairs]
+        for role, frames, marks in zip(self.faceless, pairs, points, strict=True):
+            self.evidence[role].see_emotion(frames, marks.double().cpu())
         has_face = [torch.isfinite(marks).all(dim=2).all(dim=1) for marks in points]
         for role, found in zip(self.faceless, has_face, strict=True):
             self.faceless[role] += int((~found).sum())

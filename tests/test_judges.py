@@ -262,7 +262,7 @@ def test_s3fd_gives_the_boxes_of_its_package(seat, astronaut):
     network.conf[5].bias.data[1] = 9  # a face wherever the coarsest map looks
     frames = torch.cat([astronaut, noise(1, 512, 512)])
     expected = [
-        S3FD(network, "cpu").detect_faces(as_array(frame)[..., ::-1], conf_th=0.9, scales=[0.25])
+        S3FD(network, "cpu").detect_faces(as_array(frame), conf_th=0.9, scales=[0.25])
         for frame in frames
     ]
 
@@ -271,6 +271,17 @@ def test_s3fd_gives_the_boxes_of_its_package(seat, astronaut):
     assert len(boxes[0]) > 0
     for found, reference in zip(boxes, expected, strict=True):
         np.testing.assert_allclose(found.numpy(), reference, atol=1e-4)
+
+
+@pytest.mark.parametrize(("height", "width", "asked"), [(109, 300, 0), (300, 64, 0), (110, 110, 1)])
+def test_s3fd_finds_no_face_in_frames_too_small_for_it(seat, height, width, asked):
+    judge, looked = seat(judges.S3fd, "s3fd", seeded("s3fd")), []
+    judge.network.register_forward_hook(lambda *_: looked.append(1))
+
+    boxes = judge.boxes(noise(2, height, width))
+
+    assert [faces.shape[1] for faces in boxes] == [5, 5]
+    assert len(looked) == 2 * asked
 
 
 def test_dlib68_gives_its_points_to_the_pixel(dlib68, astronaut):

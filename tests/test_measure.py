@@ -14,6 +14,7 @@ from metrics.sync import mfcc_windows
 from pipelines.lips import NoLipsError, track_lips
 from pipelines.measure import ClipScorer
 from pipelines.panel import Panel
+from tests.drawn_faces import face_points
 
 FRAMES = 12
 PROTOCOL = Protocol(name="self", resolution="160x160", codec="lossless", detector="", inputs="")
@@ -217,6 +218,39 @@ def test_aligned_frames_are_looked_at_though_the_first_show_no_face(dlib68, audi
     assert rows["face_found"]["truth"] == 1.0
     assert (rows["f_lmd_dlib68"]["frames"], rows["f_lmd_dlib68"]["left_out"]) == (FRAMES - 3, 3)
     assert rows["jitter_dlib68"]["reason"] == "frames are aligned one by one: nothing trembles"
+
+
+def test_emotions_of_aligned_clips_are_asked_of_whole_frames(clips, audio):
+    asked = []
+
+    class Marks:
+        """Finds a face wherever a frame is not grey."""
+
+        sha256, upsample = "marks", 1
+
+        def points(self, frames, boxes=None):
+            found = torch.from_numpy(face_points() * 2).expand(len(frames), -1, -1).clone()
+            found[frames.flatten(1).float().std(dim=1) == 0] = torch.nan
+            return found
+
+    class Watcher(Colours):
+        """Notes what it is shown."""
+
+        def features(self, frames, points):
+            asked.append((frames.shape, torch.isfinite(points).all(2).all(1).tolist()))
+            return super().features(frames, points)
+
+    truth = clips[1][:3]
+    lost = truth.clone()
+    lost[1] = 99
+    panel = Panel({"dlib68": Marks(), "emotion_fan": Watcher()}, {})
+    scorer = ClipScorer(panel, replace(PROTOCOL, crop="eat128"))
+
+    scorer.add(lost, truth)
+    row = values(scorer.finish(audio, "happy"))["acc_emo_fan"]
+
+    assert asked == [(lost.shape, [True, False, True]), (truth.shape, [True] * 3)]
+    assert row["frames"] == 1
 
 
 def test_true_lips_are_judged_by_their_own_sound(panel, clips, audio):
