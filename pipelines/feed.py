@@ -44,6 +44,7 @@ class Corpus:
         """What the labels make possible, or why not."""
         without = max(self.missing[name] for name in EXACT)
         pointless = self.missing["landmarks"]
+        silent = sum(not speaks for page in self.training for speaks in page.speaks)
         exact = f"off: {without} of {self.clips} clips have no exact labels" if without else "on"
         blind = f"off: {pointless} of {self.clips} clips have no landmarks"
         labelled = blind if pointless else "on"
@@ -53,6 +54,7 @@ class Corpus:
             "l_mouth": labelled,
             **dict.fromkeys(SHAPE_TERMS, labelled),
             "l_lids": f"in part {blind}" if pointless else "on",
+            "speech": f"without {silent} of {self.clips} clips: no speech" if silent else "on",
         }
 
 

@@ -98,10 +98,12 @@ def test_tags_tell_what_labels_make_possible(config, clips, tmp_path):
         "pose_truth": "on",
         "expression_truth": "on",
         "l_lids": "on",
+        "speech": "on",
     }
     for name in ("motion_gate", "l_mouth", "lip_truth", "pose_truth", "expression_truth"):
         assert find_corpus(config, bare).tags[name] == "off: 21 of 21 clips have no landmarks"
     assert find_corpus(config, bare).tags["l_lids"].startswith("in part off: 21 of 21 clips")
+    assert find_corpus(config, bare).tags["speech"] == "without 21 of 21 clips: no speech"
 
 
 def test_two_datasets_are_trained_on_together(config, clips):
