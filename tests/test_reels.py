@@ -578,6 +578,48 @@ def test_unknown_answers_are_each_sources_own_failure(tmp_path):
     assert "words that nobody knows" in ledger.state("odd0")[1]
 
 
+@pytest.mark.parametrize("answer", [TypeError("no such thing"), AttributeError("x"), None])
+def test_video_that_yt_dlp_stumbles_over_is_failed_and_the_others_are_fetched(
+    files, tmp_path, monkeypatch, answer
+):
+    import yt_dlp
+
+    def stumble(self, url, download):
+        if "good" in url:
+            return extract(self, url, download)
+        if answer is None:
+            return None
+        raise answer
+
+    extract = yt_dlp.YoutubeDL.extract_info
+    monkeypatch.setattr(yt_dlp.YoutubeDL, "extract_info", stumble)
+    write_lists(tmp_path / "lists", ["odd________", "good_______"])
+    raw = tmp_path / "raw" / "vfhq"
+    with fake_server(files, {}) as (url, _):
+        download(config_of(tmp_path / "lists", url), "vfhq", raw)
+
+    rows = read_manifest(raw / "manifest.jsonl")
+    assert states_of(rows) == {"odd________": "failed", "good_______": "ok"}
+    kind = type(answer or TypeError()).__name__
+    (reason,) = {row["reason"] for row in rows if row["status"] == "failed"}
+    assert reason.startswith(f"{url}/odd________: {kind}: ")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_trouble_of_this_machine_is_no_failure_of_a_video(tmp_path, monkeypatch, error):
+    import yt_dlp
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(yt_dlp.YoutubeDL, "extract_info", fail)
+
+    with pytest.raises(type(error)) as raised:
+        videos.fetch("http://127.0.0.1:9/x", tmp_path / "x", 120, Breaker())
+
+    assert raised.value is error
+
+
 @pytest.mark.parametrize("content", [b"no database" * 500, None])
 def test_damaged_ledger_is_told(tmp_path, content):
     path = tmp_path / "ledger.sqlite"

@@ -145,6 +145,10 @@ def _download(url: str, folder: Path, height: int, breaker: Breaker) -> list[dic
         if "No space left" in str(error):
             raise OSError(errno.ENOSPC, "disk full; make room, the same command goes on") from None
         raise _explained(url, str(error)) from None
+    except (OSError, MemoryError):  # of this machine, not of the video
+        raise
+    except Exception as error:  # extractors stumble over pages that nobody has seen before
+        raise FetchError(State.FAILED, f"{url}: {type(error).__name__}: {error}") from error
 
 
 def _literal(folder: Path) -> str:
