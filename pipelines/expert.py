@@ -12,7 +12,7 @@ from pipelines.cluster import map_parallel
 from pipelines.config import StageConfig, load_config
 from pipelines.files import write_text
 from pipelines.perception import EXPERT
-from pipelines.practice import UnlabelledError, read_material
+from pipelines.practice import UnlabelledError, read_labels
 from pipelines.subjects import Job, course, learn
 
 
@@ -43,7 +43,7 @@ def expert(config: ExpertConfig, clips: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     try:
-        read_material(clips, "train", for_experts=True)
+        read_labels(clips, "train", for_experts=True)
     except UnlabelledError as error:
         write_text(out / EXPERT, json.dumps({"reason": str(error)}, indent=1) + "\n")
         return

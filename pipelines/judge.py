@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fixtalk.dataset import read_clips
+from fixtalk.dataset import find_shards, read_shard
 from fixtalk.media import probe
 from pipelines import tracking
 from pipelines.cluster import map_parallel
@@ -74,7 +74,8 @@ def judge(config: JudgeConfig, clips: Path, out: Path) -> None:
 
 
 def _resolution(clips: Path) -> int:
-    return probe(read_clips(clips, "test", ["video"])[0]["video"]).width
+    shards = (read_shard(shard, "test", ["video"]) for shard in find_shards(clips))
+    return probe(next(rows[0]["video"] for rows in shards if rows)).width
 
 
 def _log(

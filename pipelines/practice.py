@@ -3,7 +3,7 @@
 Plain PyTorch on one thread: equal material and course give equal weights.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from fixtalk.dataset import read_clips
+from fixtalk.dataset import find_shards, read_clips, read_shard
 from fixtalk.media import probe, read_video
+from fixtalk.shapes import UInt8
 from metrics.emotion import EMOTIONS
-from metrics.networks import ANCHORS, Locator, Look, crop, upright
+from metrics.networks import ANCHORS, LIP_SIDE, Locator, Look, crop, upright
 
 LABELS = ["emotion", "landmarks", "arkit", "audio"]
-COLUMNS = ["clip", "person", "session", "frames", "video", *LABELS]
+COLUMNS = ["clip", "person", "session", "frames", *LABELS]
+VIDEOS = ["person", "video"]
 LOCATOR_SHARE = 4  # one step in so many teaches the locator, before the others
 WEIGHT_DECAY = 0.01
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
@@ -30,6 +32,7 @@ TURN, STRETCH, SHIFT = 0.1, 0.08, 0.06  # spread: radians, log scale, shares of 
 STEADIER = 0.4  # share of these that is left of them where eyes and mouth are already found
 MISSED = 0.006  # shares of the side by which crops for training miss eyes and mouth
 EXPERTS = 6  # one training person in so many teaches the networks behind losses, and no judge
+AT_ONCE = 32  # frames that are shrunk together
 WHOLE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))  # matrix of the crop that is the picture itself
 
 
@@ -69,44 +72,88 @@ class UnlabelledError(ValueError):
     """Clips without what rendered people are labelled with."""
 
 
-def read_material(clips: Path, split: str, *, for_experts: bool = False) -> Material:
-    """The clips of a split with their labels; of the training split those for judges, or others.
+def read_labels(clips: Path, split: str, *, for_experts: bool = False) -> list[dict[str, Any]]:
+    """Rows of the clips that `read_material` gives, without their videos.
 
     Raises:
-        UnlabelledError: no clip, or one without a label or sound; names the column.
+        UnlabelledError: no clip, or one without a label or sound; names the column. Shards behind
+            that clip are not read.
     """
-    rows = read_clips(clips, split, COLUMNS)
+    people = {row["person"] for row in read_clips(clips, split, ["person"])}
     if split == "train":
-        others = of_experts({row["person"] for row in rows})
-        rows = [row for row in rows if (row["person"] in others) == for_experts]
-    if not rows:
+        others = of_experts(people)
+        people = others if for_experts else people - others
+    if not people:
         raise UnlabelledError(
             f"{clips}: no clip of split {split!r}; crop a dataset with held-out people"
         )
-    for row in rows:
+    rows = []
+    for row in _rows_of(people, clips, split, COLUMNS):
         for column in LABELS:
             if row[column] is None or not len(row[column]):
                 raise UnlabelledError(
                     f"{clips}: clip {row['clip']} has no {column}: judges learn from the exact "
                     "labels of rendered people; set judge.dataset to synthetic"
                 )
-        row["audio"] = torch.from_numpy(np.frombuffer(row["audio"], "<i2").astype(np.int16))
-    lengths = [row["frames"] for row in rows]
-    side = probe(rows[0]["video"]).width
+        rows.append(row)
+    return rows
+
+
+def read_material(
+    clips: Path, split: str, side: int = LIP_SIDE, *, for_experts: bool = False
+) -> Material:
+    """The clips of a split with their labels; of the training split those for judges, or others.
+
+    Args:
+        clips: folder written by the crop stage.
+        split: "train" or "test".
+        side: most pixels that a network sees of a frame: larger ones are shrunk, their points too.
+        for_experts: whether to take the people that no judge learns from.
+
+    Raises:
+        UnlabelledError: no clip, or one without a label or sound; names the column.
+    """
+    rows = read_labels(clips, split, for_experts=for_experts)
+    lengths, people = [row["frames"] for row in rows], {row["person"] for row in rows}
+    width = probe(next(_rows_of(people, clips, split, VIDEOS))["video"]).width
+    side = min(side, width)
     frames = torch.empty(sum(lengths), 3, side, side, dtype=torch.uint8)
-    for row, place in zip(rows, frames.split(lengths), strict=True):
-        row["video"] = place.copy_(torch.from_numpy(read_video(row["video"])).permute(0, 3, 1, 2))
-    names = sorted({row["person"] for row in rows})
-    people = torch.tensor([names.index(row["person"]) for row in rows])
+    filmed = _rows_of(people, clips, split, VIDEOS)
+    for row, place, film in zip(rows, frames.split(lengths), filmed, strict=True):
+        row["video"] = place.copy_(_seen(film["video"], side))
+        row["landmarks"] = row["landmarks"] * (side / width)
+        row["audio"] = torch.from_numpy(np.frombuffer(row["audio"], "<i2").astype(np.int16))
+    names = sorted(people)
+    numbers = torch.tensor([names.index(row["person"]) for row in rows])
     emotions = torch.tensor([EMOTIONS.index(row["emotion"]) for row in rows])
     return Material(
         clips=rows,
         frames=frames,
         points=torch.cat([torch.tensor(row["landmarks"]) for row in rows]) / side,
         coefficients=torch.cat([torch.tensor(row["arkit"]) for row in rows]),
-        people=people.repeat_interleave(torch.tensor(lengths)),
+        people=numbers.repeat_interleave(torch.tensor(lengths)),
         emotions=emotions.repeat_interleave(torch.tensor(lengths)),
     )
+
+
+def _rows_of(
+    people: set[str], clips: Path, split: str, columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Their rows in file order, a shard in memory at a time."""
+    for shard in find_shards(clips):
+        yield from (row for row in read_shard(shard, split, columns) if row["person"] in people)
+
+
+def _seen(video: bytes, side: int) -> UInt8[Tensor, "frames 3 height width"]:
+    """Frames of a video; larger ones shrunk as networks see whole pictures, but for rounding."""
+    frames = torch.from_numpy(read_video(video)).permute(0, 3, 1, 2)
+    if frames.shape[-1] <= side:
+        return frames
+    shrunk = [
+        interpolate(some.float(), (side, side), mode="bilinear", antialias=True).round().byte()
+        for some in frames.split(AT_ONCE)
+    ]
+    return torch.cat(shrunk)
 
 
 def teach_locator(

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from metrics.local import LocalEmotion, LocalIdentity, LocalLandmarks, LocalSync
+from metrics.networks import FACE_SIDE, LIP_SIDE
 from pipelines import exams, lessons
 from pipelines.practice import Course, Material, read_material
 
@@ -35,19 +37,22 @@ def course(config: Schooling, steps: int) -> Course:
 
 
 class Subject(NamedTuple):
-    """What there is to learn, how it is examined, and the judge who then knows it."""
+    """What there is to learn, how it is examined, the judge who then knows it, what that sees."""
 
     teach: Callable[[Material, Course], tuple[nn.Module, list[float]]]
     examine: Callable[[Any, Material], dict[str, Any]]
     judge: type
+    side: int  # pixels of a frame, at most
 
 
 # the longest first, so that two cores finish together
 SUBJECTS = {
-    "emotion": Subject(lessons.teach_emotion, exams.examine_emotion, LocalEmotion),
-    "landmarks": Subject(lessons.teach_landmarks, exams.examine_landmarks, LocalLandmarks),
-    "identity": Subject(lessons.teach_identity, exams.examine_identity, LocalIdentity),
-    "sync": Subject(lessons.teach_sync, exams.examine_sync, LocalSync),
+    "emotion": Subject(lessons.teach_emotion, exams.examine_emotion, LocalEmotion, FACE_SIDE),
+    "landmarks": Subject(
+        lessons.teach_landmarks, exams.examine_landmarks, LocalLandmarks, FACE_SIDE
+    ),
+    "identity": Subject(lessons.teach_identity, exams.examine_identity, LocalIdentity, FACE_SIDE),
+    "sync": Subject(lessons.teach_sync, exams.examine_sync, LocalSync, LIP_SIDE),
 }
 
 
@@ -72,10 +77,10 @@ def learn(job: Job) -> tuple[dict[str, Any], list[float]]:
 
     torch.set_num_threads(1)  # several learn side by side, and sums keep their order
     subject = SUBJECTS[job.name]
-    material = read_material(job.clips, "train", for_experts=job.for_experts)
-    network, losses = subject.teach(material, job.course)
+    read = partial(read_material, job.clips, side=subject.side)
+    network, losses = subject.teach(read("train", for_experts=job.for_experts), job.course)
     content = save({name: values.contiguous() for name, values in network.state_dict().items()})
     job.weights.write_bytes(content)
     examined = subject.judge(network, hashlib.sha256(content).hexdigest())
-    accuracy = subject.examine(examined, read_material(job.clips, "test"))
+    accuracy = subject.examine(examined, read("test"))
     return {"sha256": examined.sha256, "accuracy": accuracy}, losses

@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -101,6 +102,24 @@ def test_what_they_cannot_learn_from_leaves_a_reason_instead_of_networks(
 
     assert [path.name for path in (tmp_path / "expert").iterdir()] == ["expert.json"]
     assert reason in load_experts(tmp_path / "expert", CPU)
+
+
+def test_where_a_label_is_missing_no_video_is_read(tmp_path, monkeypatch):
+    rows = people({5: {"emotion": None}})
+    clips = write_clips(tmp_path / "clips", rows[:8], rows[8:])
+    asked, read = [], pq.read_table
+
+    def spy(shard, columns, **options):
+        asked.append((shard.name, columns))
+        return read(shard, columns=columns, **options)
+
+    monkeypatch.setattr(pq, "read_table", spy)
+
+    expert(CONFIG, clips, tmp_path / "expert")
+
+    assert "clip S05/0 has no emotion" in load_experts(tmp_path / "expert", CPU)
+    assert not [columns for _, columns in asked if columns is None or "video" in columns]
+    assert {shard for shard, columns in asked if "emotion" in columns} == {"000.parquet"}
 
 
 def test_missing_stage_is_named(tmp_path):

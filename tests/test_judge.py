@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 import pipelines.judge as stage
 from fixtalk.dataset import clip_schema, to_blob
-from fixtalk.media import encode_video
-from metrics.local import LocalIdentity, LocalSync
-from metrics.networks import IdentityNetwork
-from pipelines import exams, lessons, practice
+from fixtalk.media import encode_video, read_video
+from metrics.local import LocalIdentity, LocalSync, face_pictures, lip_pictures
+from metrics.networks import FACE_SIDE, LIP_SIDE, IdentityNetwork
+from pipelines import exams, lessons, practice, subjects
 from pipelines.judge import JudgeConfig, Steps, judge
 from pipelines.practice import Course, read_material
 
@@ -78,10 +78,18 @@ def drawn_clip(clip, person, split, session, emotion, seed):
     }  # fmt: skip
 
 
-def write_clips(folder, rows):
+def enlarged(row, times):
+    """The clip with that many pixels for each along a side."""
+    frames = read_video(row["video"]).repeat(times, axis=1).repeat(times, axis=2)
+    points = times * np.frombuffer(row["landmarks"], "<f4")
+    return row | {"video": encode_video(frames, crf=10, gop=5), "landmarks": to_blob(points)}
+
+
+def write_clips(folder, *shards):
     (folder / "shards").mkdir(parents=True)
-    table = pa.Table.from_pylist(rows, clip_schema())
-    pq.write_table(table, folder / "shards" / "000.parquet")
+    for number, rows in enumerate(shards):
+        table = pa.Table.from_pylist(rows, clip_schema())
+        pq.write_table(table, folder / "shards" / f"{number:03}.parquet")
     return folder
 
 
@@ -175,6 +183,59 @@ def test_clips_without_held_out_people_are_refused(tmp_path):
 
     with pytest.raises(ValueError, match="no clip of split 'test'"):
         read_material(clips, "test")
+
+
+@pytest.mark.parametrize(
+    ("side", "pictures"), [(FACE_SIDE, face_pictures), (LIP_SIDE, lip_pictures)]
+)
+def test_frames_larger_than_a_network_sees_are_read_as_it_sees_them(tmp_path, side, pictures):
+    rows = [enlarged(drawn_clip(f"S0/{n}", 0, "train", "S0", "happy", n), 4) for n in range(2)]
+    clips = write_clips(tmp_path / "clips", rows)
+    whole = read_material(clips, "train", 4 * SIDE)
+
+    seen = read_material(clips, "train", side)
+
+    assert whole.frames.shape[2:] == (4 * SIDE, 4 * SIDE)
+    assert seen.frames.shape[2:] == (side, side)
+    assert (pictures(seen.frames) - pictures(whole.frames)).abs().max() <= 0.501  # grey levels
+    assert torch.allclose(seen.points, whole.points)
+    for row, large in zip(seen.clips, whole.clips, strict=True):
+        assert row["video"].shape[2:] == (side, side)
+        assert np.allclose(row["landmarks"] / side, large["landmarks"] / (4 * SIDE))
+
+
+@pytest.mark.parametrize(("name", "side"), [("identity", 64), ("landmarks", 64), ("sync", 224)])
+def test_a_learner_holds_frames_no_larger_than_its_network_sees(tmp_path, monkeypatch, name, side):
+    row = enlarged(drawn_clip("S0/0", 0, "train", "S0", "happy", 0), 4)
+    clips = write_clips(tmp_path / "clips", [row, row | {"split": "test"}])
+    held = []
+
+    def read(*arguments, **options):
+        material = read_material(*arguments, **options)
+        held.append(material.frames.shape[-1])
+        return material
+
+    monkeypatch.setattr(subjects, "read_material", read)
+
+    subjects.learn(subjects.Job(name, COURSE._replace(steps=1), clips, tmp_path / name))
+
+    assert held == [side, side]
+
+
+def test_clips_of_several_shards_are_read_in_order(tmp_path):
+    rows = [drawn_clip(f"S/{n}", n % 4, "train", "S", "happy", n) for n in range(14)]
+    rows = [row | {"person": f"S{number % 7}"} for number, row in enumerate(rows)]
+    one = write_clips(tmp_path / "one", rows)
+    several = write_clips(tmp_path / "several", rows[:3], rows[3:6], rows[6:])
+
+    for for_experts, count in ((False, 12), (True, 2)):
+        first, again = (
+            read_material(clips, "train", for_experts=for_experts) for clips in (one, several)
+        )
+        assert len(first.clips) == count
+        assert [row["clip"] for row in again.clips] == [row["clip"] for row in first.clips]
+        assert torch.equal(again.frames, first.frames)
+        assert torch.equal(again.people, first.people)
 
 
 @pytest.mark.parametrize(
