@@ -8,13 +8,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from pipelines.backlog import Backlog, Call
+from pipelines.backlog import ASIDE, AsideError, Backlog, Call
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 LONGEST_VALUE = 6000  # characters of a parameter, MLflow's limit
 SECONDS_BEFORE_RETRY = 60.0
+REMEDIES = {  # by whether only calls of ASIDE are not taken
+    False: "The work goes on and what it logs waits in %s; check the server or MLFLOW_TRACKING_URI",
+    True: "Curves go on; pictures, files, tables and models that it does not take wait in %s; "
+    "check its artifact store, and that this machine may write to it",
+}
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 Row = tuple[int, int, Mapping[str, float | None]]  # step, time in ms since 1970, values
@@ -34,8 +39,9 @@ class Run:
     """One run of the tracking server, open from its creation on.
 
     Server trouble never ends the work that a run describes: calls wait in the backlog until the
-    server answers again, in this process or in a later one. As a context manager the run ends
-    FINISHED, FAILED on an exception, KILLED on Ctrl-C or SystemExit. Threads may share it.
+    server answers again, in this process or in a later one. Pictures, files, tables and models
+    that it does not take hold up nothing else. As a context manager the run ends FINISHED, FAILED
+    on an exception, KILLED on Ctrl-C or SystemExit. Threads may share it.
 
     Args:
         server: where the calls go.
@@ -57,7 +63,9 @@ class Run:
     ) -> None:
         self.server, self.backlog, self.key = server, backlog, key
         self._address = {"name": name, "key": key, "beside": beside and str(beside.resolve())}
-        self._lock, self._retry_at, self._is_away = threading.Lock(), 0.0, False
+        self._lock = threading.Lock()
+        self._retry_at = {False: 0.0, True: 0.0}  # by whether a call is of ASIDE
+        self._told: set[bool] = set()  # of which trouble
         self._log("open", tags={key: str(value) for key, value in tags.items()})
 
     @property
@@ -132,7 +140,7 @@ class Run:
 
     def finish(self, status: Status = "FINISHED") -> None:
         """Close the run; says once more if anything waits."""
-        self._retry_at = 0.0
+        self._retry_at = {False: 0.0, True: 0.0}
         self._log("status", status=status)
         if waiting := len(self.backlog):
             _warn(
@@ -162,22 +170,44 @@ class Run:
 
     def _deliver(self, call: Call) -> bool:
         """Send what waits and then the call; says whether it went out."""
-        if time.monotonic() < self._retry_at:
+        is_aside = call["kind"] in ASIDE
+        if not self._is_due(False) or (is_aside and not self._is_due(True)):
+            return False
+        if not self._send_waiting(is_aside):
             return False
         try:
-            self.backlog.send(self.server.send)
             self.server.send(call)
         except OSError as error:
-            if not self._is_away:
-                _warn(
-                    "MLflow at %s: %s. The work goes on and what it logs waits in %s; check the "
-                    "server or MLFLOW_TRACKING_URI",
-                    self.server.address, error, self.backlog.path,
-                )  # fmt: skip
-            self._is_away, self._retry_at = True, time.monotonic() + SECONDS_BEFORE_RETRY
+            self._put_off(error, is_aside)
             return False
-        self._is_away = False
+        self._told.discard(is_aside)
         return True
+
+    def _send_waiting(self, is_aside: bool) -> bool:
+        """Send what waits and is due; says whether a call, which may be of ASIDE, can follow."""
+        tries_aside = self._is_due(True)
+        try:
+            self.backlog.send(self.server.send, with_aside=tries_aside)
+        except AsideError as error:
+            self._put_off(error, True)
+            return not is_aside
+        except OSError as error:
+            self._put_off(error, False)
+            return False
+        if tries_aside:
+            self._told.discard(True)
+        return True
+
+    def _is_due(self, is_aside: bool) -> bool:
+        return time.monotonic() >= self._retry_at[is_aside]
+
+    def _put_off(self, error: OSError, is_aside: bool) -> None:
+        """Try nothing of its kind for a while; tell of the first trouble in a row."""
+        self._retry_at[is_aside] = time.monotonic() + SECONDS_BEFORE_RETRY
+        if is_aside not in self._told:
+            message = f"MLflow at %s: %s. {REMEDIES[is_aside]}"
+            _warn(message, self.server.address, error, self.backlog.path)
+        self._told.add(is_aside)
 
 
 def _present(path: Path) -> str:

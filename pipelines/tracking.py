@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "fixtalk"
 KEY_TAG = "fixtalk.key"
 TABLES_TAG = "mlflow.loggedArtifacts"  # where the MLflow UI looks for tables
+OF_MLFLOW_3 = {"model", "forget"}  # calls that older servers know no endpoint for
 PER_BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits
 LOG = logging.getLogger("fixtalk.tracking")
 BACKLOG = "mlflow_backlog"  # folder of calls that wait for the server
@@ -56,7 +57,7 @@ def open_run(
     backlog = Backlog(folder / f"{quote(key, safe='')}.jsonl")
     run = Run(server, backlog, name, key, tags or {}, beside)
     if run.run_id:
-        for path, error in send_waiting(folder, server.send).items():
+        for path, error in send_waiting(folder, server.send, backlog.path).items():
             LOG.warning("MLflow at %s: %s; it waits in %s", server.address, error, path)
     return run
 
@@ -121,11 +122,15 @@ class Server:
                 SENDERS[kind](client, self.run_ids[key], call)
             except (MlflowException, FileNotFoundError) as error:
                 code = getattr(error, "error_code", "INVALID_PARAMETER_VALUE")
-                if code != "INVALID_PARAMETER_VALUE":
+                is_old = code == "ENDPOINT_NOT_FOUND" and kind in OF_MLFLOW_3
+                if is_old:
+                    client.get_run(self.run_ids[key])  # raises where a proxy said so, no server
+                elif code != "INVALID_PARAMETER_VALUE":
                     raise
                 if _reason(error) not in self._refused:
-                    message = "MLflow at %s refuses %s of run key '%s', they are left out: %s"
-                    LOG.warning(message, self.address, kind, key, _reason(error))
+                    message = "MLflow at %s refuses %s of run key '%s', they are left out: %s%s"
+                    remedy = "; update the server to MLflow 3" if is_old else ""
+                    LOG.warning(message, self.address, kind, key, _reason(error), remedy)
                 self._refused.add(_reason(error))
         except Exception as error:  # databases and artifact stores have their own kinds
             self.run_ids.pop(key, None)  # may be another server when it is back
@@ -191,11 +196,15 @@ def _send_batches(
 
 
 def _send_image(client: "MlflowClient", run_id: str, call: Call) -> None:
+    from mlflow.artifacts import list_artifacts
     from PIL import Image
 
     name, step, time = call["name"], call["step"], call["time"]
     last = re.compile(rf"images/{re.escape(name)}\+step\+{step}\+timestamp\+{time}\+.*\.webp")
-    if not any(last.fullmatch(file.path) for file in client.list_artifacts(run_id, "images")):
+    folder = f"{client.get_run(run_id).info.artifact_uri}/images"
+    # by its address, since a run's own would ask for models that older servers do not know
+    there = list_artifacts(artifact_uri=folder, tracking_uri=client.tracking_uri)
+    if not any(last.fullmatch(file.path) for file in there):
         with Image.open(call["file"]) as image:
             client.log_image(run_id, image, None, name, step, time, synchronous=True)
 

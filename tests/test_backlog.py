@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.backlog import Backlog, send_waiting
+from pipelines import backlog as module
+from pipelines.backlog import AsideError, Backlog, send_waiting
 from pipelines.files import append_row
 
 ROOT = Path(__file__).parent.parent
@@ -74,6 +76,117 @@ def test_a_call_that_fails_stays_with_all_behind_it(backlog, tmp_path):
     backlog.send(lambda call: taken.append(Path(call["file"]).read_text()))
 
     assert taken == [0, 1, "hello", "hello"]
+
+
+def failing(taken, *numbers):
+    """An action that does not take these."""
+
+    def take(call):
+        if call["number"] in numbers:
+            raise ConnectionError(f"not {call['number']}")
+        taken.append(call["number"])
+
+    return take
+
+
+def test_a_call_that_no_other_builds_on_is_passed_over(backlog):
+    image = {"kind": "image", "name": "grid"}
+    calls = [
+        {"kind": "open"},
+        image | {"step": 1},
+        {"kind": "metrics"},
+        image | {"step": 2},
+        {"kind": "model", "name": "step-1"},
+        {"kind": "forget", "name": "step-1"},
+        {"kind": "model", "name": "step-2"},
+        {"kind": "table", "path": "board.json"},
+        {"kind": "status"},
+    ]
+    for number, call in enumerate(calls):
+        backlog.add(call | {"number": number})
+    taken = []
+
+    with pytest.raises(AsideError, match="not 1"):
+        backlog.send(failing(taken, 1, 4))
+
+    assert taken == [0, 2, 3, 6, 7, 8]
+    assert numbers(backlog) == [1, 4, 5]  # a model is not forgotten before it is listed
+
+
+def test_calls_that_others_build_on_stop_it_and_the_order_stays(backlog):
+    for number, kind in enumerate(["image", "metrics", "params", "file", "metrics"]):
+        backlog.add({"kind": kind, "number": number, "name": kind})
+    taken = []
+
+    with pytest.raises(ConnectionError, match="not 2") as error:
+        backlog.send(failing(taken, 0, 2))
+
+    assert not isinstance(error.value, AsideError)
+    assert taken == [1]
+    assert numbers(backlog) == [0, 2, 3, 4]
+
+
+def test_calls_that_no_other_builds_on_may_be_left_for_later(backlog):
+    for number, kind in enumerate(["image", "metrics", "file"]):
+        backlog.add({"kind": kind, "number": number, "name": kind})
+    taken = []
+
+    backlog.send(failing(taken), with_aside=False)
+
+    assert taken == [1]
+    assert numbers(backlog) == [0, 2]
+
+
+def test_a_store_that_fails_slowly_is_not_asked_for_everything(backlog, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    for number, kind in enumerate(["image", "image", "table", "metrics"]):
+        backlog.add({"kind": kind, "number": number, "name": str(number)})
+    asked = []
+
+    def take(call):
+        asked.append(call["number"])
+        failing([], 0)(call)
+
+    with pytest.raises(AsideError):
+        backlog.send(take)
+
+    assert asked == [0, 3]
+    assert numbers(backlog) == [0, 1, 2]
+
+
+def test_files_of_calls_that_were_sent_go_though_others_wait(backlog, tmp_path):
+    (tmp_path / "note.txt").write_text("hello")
+    for number in range(3):
+        path = str(tmp_path / "note.txt")
+        backlog.add({"kind": "image", "number": number, "name": str(number), "file": path})
+    (backlog.files / "of a killed process").mkdir()
+
+    with pytest.raises(AsideError):
+        backlog.send(failing([], 1))
+
+    (copy,) = backlog.files.iterdir()
+    seen = []
+    backlog.send(lambda call: seen.append((call["number"], call["file"])))
+    assert seen == [(1, str(copy / "note.txt"))]
+    assert list(backlog.path.parent.iterdir()) == []
+
+
+def test_file_that_comes_while_sent_ones_are_deleted_stays(backlog, tmp_path, monkeypatch):
+    (tmp_path / "note.txt").write_text("hello")
+    backlog.add({"number": 0, "file": str(tmp_path / "note.txt")})
+    remove = shutil.rmtree
+
+    def meanwhile(path, **options):
+        backlog.add({"number": 1, "file": str(tmp_path / "note.txt")})
+        remove(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", meanwhile)
+        assert numbers(backlog) == [0]
+    seen = []
+    backlog.send(lambda call: seen.append(Path(call["file"]).read_text()))
+
+    assert seen == ["hello"]
 
 
 def test_processes_that_share_a_backlog_lose_and_double_nothing(backlog):
@@ -145,6 +258,21 @@ def test_killed_sender_leaves_its_calls_and_no_lock(backlog, line):
     backlog.add({"number": 2})
 
     assert numbers(backlog) == [0, 1, 2]
+
+
+def test_killed_sender_leaves_what_it_passed_over_in_its_place(backlog):
+    for number, kind in enumerate(["open", "image", "metrics", "metrics"]):
+        backlog.add({"kind": kind, "number": number, "name": kind})
+    code = (
+        "import os\n"
+        "def take(call):\n"
+        "    if call['kind'] == 'image': raise ConnectionError\n"
+        "    if call['number'] == 3: os.kill(os.getpid(), 9)\n"
+        "Backlog(Path(sys.argv[1])).send(take)"
+    )
+    assert python(code, backlog.path).wait() == -signal.SIGKILL
+
+    assert numbers(backlog) == [0, 1, 2, 3]
 
 
 def test_damaged_calls_stay_and_their_file_is_named(backlog):

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
 from PIL import Image
 
 from pipelines import run as run_module
@@ -401,6 +403,98 @@ def test_what_a_server_refuses_does_not_hold_up_the_rest(dead, caplog):
 
     assert curve(record_of("refused").info.run_id, "loss") == [(2, 2.0, 20)]
     assert caplog.text.count("refuses metrics of run key 'refused'") == 1
+    assert waiting() == []
+
+
+def no_endpoint(*_, **__):
+    raise MlflowException("404 for /logged-models/search", ENDPOINT_NOT_FOUND)
+
+
+def no_credentials(*_, **__):
+    raise RuntimeError("Unable to locate credentials")
+
+
+def test_a_picture_that_cannot_be_delivered_holds_up_nothing_else(
+    database, tmp_path, monkeypatch, caplog
+):
+    with monkeypatch.context() as patch, open_run("store", "store") as run:
+        patch.setattr(MlflowClient, "log_image", no_credentials)
+        for step in (1, 2):
+            run.log_image(picture(tmp_path / "grid.png"), "samples", step, time_ms=step)
+        log_everything(run, tmp_path)
+
+    found = record_of("store")
+    assert found.info.status == "FINISHED"
+    assert curve(found.info.run_id, "loss") == [(1, 3.0, 1000), (2, 2.0, 2000)]
+    assert [model.name for model in models(found.info.run_id)] == ["step-2"]
+    waits = Path(BACKLOG, "store.jsonl").read_text().splitlines()
+    assert [json.loads(call)["kind"] for call in waits] == ["image"] * 3
+    assert len(list(Path(BACKLOG, "store").iterdir())) == 3
+    first, last = (each.getMessage() for each in caplog.records)
+    assert "could not deliver 'image' (Unable to locate credentials)" in first
+    assert "check its artifact store" in first
+    assert "3 calls of run 'store' wait" in last
+
+    with open_run("later", "later"):
+        pass
+
+    grids = [file.path for file in client().list_artifacts(found.info.run_id, "images")]
+    assert len(grids) == 2 * 3
+    assert curve(found.info.run_id, "loss") == [(1, 3.0, 1000), (2, 2.0, 2000)]
+    assert record_of("store").info.status == "FINISHED"
+    assert waiting() == []
+
+
+def test_pictures_are_not_tried_again_for_a_while_and_curves_go_on(database, tmp_path, monkeypatch):
+    run, asked = open_run("store", "patient store"), []
+
+    def send(call):
+        asked.append((call["kind"], call.get("step")))
+        if call["kind"] == "image":
+            raise ConnectionError("away")
+
+    monkeypatch.setattr(run_module, "SECONDS_BEFORE_RETRY", 60.0)
+    monkeypatch.setattr(run.server, "send", send)
+    for step in (1, 2):
+        run.log_image(picture(tmp_path / "grid.png"), "samples", step)
+        run.log_metrics({"loss": 1.0}, step)
+    run.finish()
+
+    images = [("image", 1), ("image", 2)]
+    assert asked == [images[0], ("metrics", None), ("metrics", None), *images, ("status", None)]
+
+
+def test_what_an_older_server_has_no_endpoint_for_is_left_out(
+    database, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(MlflowClient, "search_logged_models", no_endpoint)
+
+    with open_run("older", "older") as run:
+        log_everything(run, tmp_path)
+
+    assert record(run).info.status == "FINISHED"
+    assert curve(run.run_id, "loss") == [(1, 3.0, 1000), (2, 2.0, 2000)]
+    folder = database / "mlartifacts" / run.run_id / "artifacts"
+    assert sorted(path.name for path in folder.iterdir()) == ["board.json", "images", "notes"]
+    assert waiting() == []
+    (warning,) = caplog.records
+    assert "refuses model of run key 'older', they are left out" in warning.getMessage()
+    assert "update the server to MLflow 3" in warning.getMessage()
+
+
+@pytest.mark.parametrize("unknown", [["log_batch"], ["search_logged_models", "get_run"]])
+def test_endpoints_that_a_proxy_without_its_server_does_not_know_lose_nothing(
+    database, tmp_path, monkeypatch, unknown
+):
+    with monkeypatch.context() as patch, open_run("proxy", f"proxy {unknown[0]}") as run:
+        for name in unknown:
+            patch.setattr(MlflowClient, name, no_endpoint)
+        log_everything(run, tmp_path)
+
+    with open_run("later", "later"):
+        pass
+
+    check_everything(database, record_of(f"proxy {unknown[0]}"))
     assert waiting() == []
 
 
