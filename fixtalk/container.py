@@ -160,16 +160,28 @@ def header_seconds(stream: Any) -> Fraction:
 
 def damage_of(container: Any, stream: Any, packets: int, broken: int, end: Fraction) -> str | None:
     """What is wrong with a video stream read to its end, by time stamp, None if nothing."""
-    if packets < stream.frames:
-        return f"cut off after {packets} of {stream.frames} frames"
+    promised = header_seconds(stream)
+    wanted = _packets_wanted(container, stream, promised)
+    if packets < wanted:
+        return f"cut off after {packets} of {wanted} frames"
     if broken:
         return f"{broken} of {packets} packets are corrupt"
-    promised = header_seconds(stream)
     if len(container.streams) == 1:  # Matroska knows the length of the whole only
         promised = promised or Fraction(container.duration or 0, av.time_base)
     if promised > end + CUT_OFF_SECONDS:
         return f"cut off after {float(end):.2f} of {float(promised):.2f} s"
     return None
+
+
+def _packets_wanted(container: Any, stream: Any, promised: Fraction) -> int:
+    """Packets that a whole file gives, 0 if it does not say.
+
+    An mp4 cut without encoding anew still holds what its edit list, and so its index, leaves out.
+    """
+    is_trimmed = 0 < promised * (stream.average_rate or 0) < stream.frames
+    if is_trimmed and "mp4" in container.format.name:
+        return len(stream.index_entries)
+    return stream.frames
 
 
 def name_of(video: Video) -> str:

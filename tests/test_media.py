@@ -271,6 +271,31 @@ def test_a_cut_off_video_gives_what_is_there_and_says_so(tmp_path, lossless):
         read_video(tmp_path / "a.mp4")
 
 
+def with_edit_list(content: bytes, first: int, frames: int) -> bytes:
+    """An mp4 of 25 fps that shows some of its frames only, as after a cut without encoding anew."""
+    place = content.index(b"elst") + 12
+    ticks = int.from_bytes(content[content.index(b"mdhd") + 16 :][:4], "big") // 25
+    length, start = (frames * 40).to_bytes(4, "big"), (first * ticks).to_bytes(4, "big")
+    return content[:place] + length + start + content[place + 8 :]
+
+
+@pytest.mark.parametrize(("first", "share"), [(0, 0.3), (25, 0.8)])
+def test_frames_that_an_edit_list_leaves_out_are_not_missed(tmp_path, first, share):
+    noise = np.random.default_rng(0).integers(0, 256, (50, 64, 64, 3), dtype=np.uint8)
+    path = tmp_path / "a.mp4"
+    write_video(path, noise)
+    whole = read_video(path)
+    trimmed = with_edit_list(path.read_bytes(), first, 25)
+
+    shown = read_video(trimmed)
+    cut = VideoReader(trimmed[: int(len(trimmed) * share)])
+    num_cut = len(list(cut))
+
+    assert np.array_equal(shown, whole[first : first + 25])
+    assert 3 < num_cut < 25
+    assert "cut off after" in cut.damage
+
+
 def with_cover_first(path) -> None:
     """A film of 20 noisy frames after its cover picture: the header, then the data."""
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
