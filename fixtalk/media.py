@@ -132,7 +132,7 @@ class VideoReader:
         """Start and duration in seconds since the first frame, and the frame itself."""
         step = 1 / (stream.average_rate or stream.guessed_rate or Fraction(FPS))
         start = last = shape = None
-        packets = broken = 0
+        packets, broken, end = 0, 0, Fraction(0)
         for packet in packets_of(container, stream):
             packets += packet.size > 0
             try:
@@ -160,8 +160,9 @@ class VideoReader:
                     return
                 last = time
                 duration = Fraction(frame.duration or 0) * (frame.time_base or 0)
-                yield time - start, min(duration or step, Fraction(MAX_STILL_SECONDS)), frame
-        end = Fraction(0) if last is None else last + step
+                duration = min(duration or step, Fraction(MAX_STILL_SECONDS))
+                end = time + max(duration, step)
+                yield time - start, duration, frame
         self.damage = damage_of(container, stream, packets, broken, end)
 
 

@@ -34,18 +34,25 @@ def drawn(frames: int, side: int = 64) -> np.ndarray:
     return pictures
 
 
-def counting(path, times: list[float], time_base: Fraction) -> None:
-    """A video whose frame n, shown from times[n] on, is uniformly of brightness 4n."""
+def counting(path, times: list[float], time_base: Fraction, held: float = 0.04) -> None:
+    """A video whose frame n, shown from times[n] on, is uniformly of brightness 4n.
+
+    The last is shown for `held` seconds.
+    """
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=30)
+        codec, pixel_format = ("ffv1", "bgr0") if path.suffix == ".mkv" else ("png", "rgb24")
+        stream = container.add_stream(codec, rate=30)
         stream.width = stream.height = 16
-        stream.pix_fmt = "bgr0"
+        stream.pix_fmt = pixel_format
         stream.codec_context.time_base = time_base
         for number, time in enumerate(times):
             pixels = np.full((16, 16, 3), 4 * number, np.uint8)
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = round(Fraction(time) / time_base), time_base
-            container.mux(stream.encode(frame))
+            for packet in stream.encode(frame):
+                if number == len(times) - 1:
+                    packet.duration = round(Fraction(held) / packet.time_base)
+                container.mux(packet)
         container.mux(stream.encode(None))
 
 
@@ -157,6 +164,16 @@ def test_variable_frame_rate_and_late_start(tmp_path):
     counting(tmp_path / "a.mkv", times, Fraction(1, 1000))
 
     assert shown(tmp_path / "a.mkv")[:7] == [0, 2, 2, 2, 2, 3, 4]
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+def test_a_last_picture_that_is_held_ends_a_whole_video(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    counting(path, [n / 25 for n in range(20)], Fraction(1, 1000), held=0.6)
+
+    pictures = read_video(path)[:, 0, 0, 0] // 4
+
+    assert pictures.tolist() == [*range(20), *[19] * 14]
 
 
 def test_resampling_is_exact_on_fractions():
