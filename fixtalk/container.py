@@ -119,9 +119,20 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
     packets = container.demux(stream)
     while True:
         try:
-            yield next(packets)
+            packet = next(packets)
         except (StopIteration, av.FFmpegError):
             return
+        if knows_decoding_only(container):
+            packet.pts = packet.dts  # else the first picture seems to come late
+        yield packet
+
+
+def knows_decoding_only(container: Any) -> bool:
+    """Whether the file stores when packets are decoded, and FFmpeg guesses when they are shown.
+
+    Where there are B-frames, or H.264 that could have some, it guesses wrong.
+    """
+    return container.format.name == "avi"
 
 
 def frames_of(container: Any, stream: Any) -> Iterator[Any]:

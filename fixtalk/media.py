@@ -20,6 +20,7 @@ from fixtalk.container import (
     damage_of,
     frames_of,
     header_seconds,
+    knows_decoding_only,
     name_of,
     open_video,
     packets_of,
@@ -146,6 +147,8 @@ class VideoReader:
                 if (frame.width, frame.height) != shape:
                     self.damage = f"the picture changes its size from {shape} within the video"
                     return
+                if knows_decoding_only(container):
+                    frame.pts = frame.dts
                 time = seconds_of(frame, default=step if last is None else last + step)
                 start = time if start is None else start
                 if last is not None and time <= last:

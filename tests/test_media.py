@@ -142,6 +142,33 @@ def test_sound_is_aligned_to_the_first_frame_and_padded(tmp_path):
     assert not heard[int(0.82 * 16000) :].any()
 
 
+@pytest.mark.parametrize("b_frames", [0, 3])
+def test_avi_is_shown_in_order_and_in_time_with_its_sound(tmp_path, b_frames):
+    """AVI stores no times of showing. Frame n is of brightness 4n; a click at frame 30."""
+    click = np.zeros(50 * SAMPLES_PER_FRAME, np.int16)
+    click[30 * SAMPLES_PER_FRAME + 100] = 30000
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"bf": str(b_frames), "crf": "4"})
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=16000)
+        sound.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(click[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 16000, 0, Fraction(1, 16000)
+        container.mux(sound.encode(frame))
+        for number in range(50):
+            pixels = np.full((64, 64, 3), 4 * number, np.uint8)
+            picture = av.VideoFrame.from_ndarray(pixels).reformat(format="yuv420p")
+            picture.pts = number
+            container.mux(video.encode(picture))
+        container.mux(video.encode(None))
+
+    brightness = read_video(tmp_path / "a.avi").mean(axis=(1, 2, 3))
+    heard = read_audio(tmp_path / "a.avi", 50)
+
+    assert np.round(brightness / 4).tolist() == list(range(50))
+    assert np.abs(heard).argmax() == 30 * SAMPLES_PER_FRAME + 100
+
+
 def test_a_file_without_sound_gives_no_samples():
     assert read_audio(encode_video(drawn(5), crf=20, gop=5), 5).shape == (0,)
 
