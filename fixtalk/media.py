@@ -44,6 +44,7 @@ __all__ = [
     "read_audio",
     "read_video",
     "resample_25fps",
+    "start_of",
     "to_float",
     "to_uint8",
     "write_video",
@@ -211,17 +212,27 @@ def read_audio(video: Video, frames: int) -> Int[np.ndarray, " samples"]:
     Raises:
         MediaError: not a video, or none of its frames can be decoded.
     """
-    with open_video(video) as (container, stream):
-        if sound_stream(container, name_of(video)) is None:
-            return np.zeros(0, np.int16)
-        start = seconds_of(_first_frame(container, stream, video), default=Fraction(0))
+    start = start_of(video)
     audio = np.zeros(frames * SAMPLES_PER_FRAME, np.int16)
     with open_video(video) as (container, _):
-        for position, samples in sound_by_time(container, container.streams.audio[0], start):
+        stream = sound_stream(container, name_of(video))
+        if stream is None:
+            return audio[:0]
+        for position, samples in sound_by_time(container, stream, start):
             if position >= len(audio):
                 break
             place(audio, position, samples)
     return audio
+
+
+def start_of(video: Video) -> Fraction:
+    """Time stamp of the first picture in seconds, which is time 0 of the frames and the sound.
+
+    Raises:
+        MediaError: not a video, or none of its frames can be decoded.
+    """
+    with open_video(video) as (container, stream):
+        return seconds_of(_first_frame(container, stream, video), default=Fraction(0))
 
 
 def decode_frames(video: bytes, indices: Sequence[int]) -> UInt8[np.ndarray, "len height width 3"]:

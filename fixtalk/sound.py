@@ -25,11 +25,13 @@ from fixtalk.shapes import Int
 GROWTH = 60 * SAMPLE_RATE  # samples added at once to a sound of unknown length
 
 
-def read_sound(sound: Video) -> Int[np.ndarray, " samples"]:
+def read_sound(sound: Video, start: Fraction | None = None) -> Int[np.ndarray, " samples"]:
     """All samples of the first sound track, int16 mono at 16 kHz, silence where it has a gap.
 
-    Time starts with the track. The track of a video may start later than its pictures: read it
-    with `media.read_audio`, which aligns both.
+    Args:
+        sound: file or bytes.
+        start: time of the first sample, as `media.start_of` a video, whose track may start later
+            or earlier than its pictures; None: of the track.
 
     Raises:
         MediaError: missing, not readable, without a sound track or longer than six hours.
@@ -39,7 +41,7 @@ def read_sound(sound: Video) -> Int[np.ndarray, " samples"]:
         if stream is None:
             raise MediaError(f"{name_of(sound)}: no sound track in it", "no sound")
         audio, length = np.zeros(0, np.int16), 0
-        for position, samples in sound_by_time(container, stream, None):
+        for position, samples in sound_by_time(container, stream, start):
             length = max(length, position + len(samples))
             if length > MAX_SECONDS * SAMPLE_RATE:
                 raise MediaError(f"{name_of(sound)}: longer than {MAX_SECONDS} s; cut it")

@@ -1,6 +1,7 @@
 """Files of one clip → pairs of generated and true frames of one size, and what the lips said."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fixtalk.media import (
     MediaError,
     VideoReader,
     read_audio,
+    start_of,
 )
 from fixtalk.sound import read_sound
 
@@ -79,9 +81,12 @@ def sounds(
 
 
 def _read_given(sound: Path, frames: int, notes: list[str]) -> np.ndarray:
-    """Samples of a sound file, no longer than the frames; none if it cannot be used."""
+    """Samples of a sound file, no longer than the frames; none if it cannot be used.
+
+    Those of a video start with its first picture.
+    """
     try:
-        samples = read_sound(sound)
+        samples = read_sound(sound, _start(sound))
     except MediaError as error:
         notes.append(f"sound left out: {error}")
         return np.zeros(0, np.int16)
@@ -92,3 +97,11 @@ def _read_given(sound: Path, frames: int, notes: list[str]) -> np.ndarray:
     if not samples.any():
         notes.append("sound is silent")
     return samples[:wanted]
+
+
+def _start(sound: Path) -> Fraction | None:
+    """Time stamp of a video's first picture; None of a file without pictures."""
+    try:
+        return start_of(sound)
+    except MediaError:
+        return None

@@ -18,6 +18,7 @@ from metrics import METRICS
 from metrics.judges import JudgeMissingError
 from pipelines.cli import app
 from pipelines.compare import compare
+from pipelines.footage import sounds
 from pipelines.matching import CompareError
 from pipelines.panel import Panel
 from tests.talkers import clicks, write_sound
@@ -73,6 +74,21 @@ def write_as(path, frames, codec, pixels, times=None, rate=25):
             frame.pts = times[number] if times else 40 * number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def with_sound_moved(path, moved, seconds):
+    """The same video whose sound track starts so much later than its pictures."""
+    with av.open(str(path)) as given, av.open(str(moved), "w") as made:
+        copies = {one.index: made.add_stream_from_template(one) for one in given.streams}
+        for packet in given.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "audio":
+                packet.pts += round(seconds / packet.time_base)
+                packet.dts += round(seconds / packet.time_base)
+            packet.stream = copies[packet.stream.index]
+            made.mux(packet)
+    return moved
 
 
 def run(folders, preset="full", **options):
@@ -301,6 +317,21 @@ def test_sound_files_are_read_and_others_refused(tmp_path, suffix):
         read_sound(tmp_path / "silent.mp4")
     with pytest.raises(MediaError, match=r"none\.wav: not found"):
         read_sound(tmp_path / "none.wav")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("seconds", [0.4, -0.4])
+def test_given_videos_and_own_tracks_are_heard_at_one_time(tmp_path, suffix, seconds):
+    whole, path = tmp_path / f"whole.{suffix}", tmp_path / f"a.{suffix}"
+    sound = np.zeros(50 * 640, np.int16)
+    sound[25 * 640] = 30000
+    write_video(whole, plain(50), lossless=suffix == "mkv", audio=sound)
+    with_sound_moved(whole, path, seconds)
+
+    own, given = (sounds(path, path, one, 50, [])[0].abs().argmax() for one in (None, path))
+
+    assert own == pytest.approx((1 + seconds) * 16000, abs=32)
+    assert given == own
 
 
 @pytest.mark.parametrize("suffix", ["m4a", "mkv"])
