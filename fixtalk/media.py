@@ -42,6 +42,7 @@ __all__ = [
     "encode_video",
     "probe",
     "read_audio",
+    "read_track",
     "read_video",
     "resample_25fps",
     "start_of",
@@ -212,17 +213,28 @@ def read_audio(video: Video, frames: int) -> Int[np.ndarray, " samples"]:
     Raises:
         MediaError: not a video, or none of its frames can be decoded.
     """
-    start = start_of(video)
+    audio, _ = read_track(video, frames)
+    return audio
+
+
+def read_track(video: Video, frames: int) -> tuple[Int[np.ndarray, " samples"], int]:
+    """What `read_audio` gives, and how many of its samples the sound track lasts.
+
+    Raises:
+        MediaError: as `read_audio`.
+    """
+    start, length = start_of(video), 0
     audio = np.zeros(frames * SAMPLES_PER_FRAME, np.int16)
     with open_video(video) as (container, _):
         stream = sound_stream(container, name_of(video))
         if stream is None:
-            return audio[:0]
+            return audio[:0], 0
         for position, samples in sound_by_time(container, stream, start):
+            length = max(length, min(position + len(samples), len(audio)))
             if position >= len(audio):
                 break
             place(audio, position, samples)
-    return audio
+    return audio, length
 
 
 def start_of(video: Video) -> Fraction:

@@ -15,7 +15,7 @@ from fixtalk.media import (
     SAMPLES_PER_FRAME,
     MediaError,
     VideoReader,
-    read_audio,
+    read_track,
     start_of,
 )
 from fixtalk.sound import read_sound
@@ -66,18 +66,28 @@ def sounds(
     """What the generated and the true lips said, cut to their frames; empty where unknown.
 
     The given sound belongs to both. Else each has its own track, and the generated one's lips are
-    judged by the reference's where it has none.
+    judged by the reference's where it has none. Frames behind the end of a sound are not judged.
     """
     if given:
         samples = [_read_given(given, frames, notes)] * 2
     else:
-        samples = [read_audio(video, frames) for video in (generated, reference)]
+        videos = {"generated ": generated, "reference ": reference}
+        samples = [_read_own(video, frames, whose, notes) for whose, video in videos.items()]
         if not samples[0].any() and samples[1].any():
             notes.append("generated has no sound: scored with the reference's")
             samples[0] = samples[1]
     heard = (one if one.any() else one[:0] for one in samples)
     made, true = (torch.from_numpy(one.astype(np.int16)) for one in heard)
     return made, true
+
+
+def _read_own(video: Path, frames: int, whose: str, notes: list[str]) -> np.ndarray:
+    """Samples of a video's own track to its end; up to a frame short, silence makes it whole."""
+    samples, length = read_track(video, frames)
+    if not samples.any() or len(samples) - length <= SAMPLES_PER_FRAME:
+        return samples
+    notes.append(_note(whose, length, frames))
+    return samples[: -(-length // SAMPLES_PER_FRAME) * SAMPLES_PER_FRAME]
 
 
 def _read_given(sound: Path, frames: int, notes: list[str]) -> np.ndarray:
@@ -92,11 +102,15 @@ def _read_given(sound: Path, frames: int, notes: list[str]) -> np.ndarray:
         return np.zeros(0, np.int16)
     wanted = frames * SAMPLES_PER_FRAME
     if abs(len(samples) - wanted) > SAMPLES_PER_FRAME:
-        seconds = len(samples) / SAMPLE_RATE
-        notes.append(f"sound has {seconds:.2f} s for {frames / FPS:.2f} s of frames: cut to both")
+        notes.append(_note("", len(samples), frames))
     if not samples.any():
         notes.append("sound is silent")
     return samples[:wanted]
+
+
+def _note(whose: str, length: int, frames: int) -> str:
+    seconds = length / SAMPLE_RATE
+    return f"{whose}sound has {seconds:.2f} s for {frames / FPS:.2f} s of frames: cut to both"
 
 
 def _start(sound: Path) -> Fraction | None:

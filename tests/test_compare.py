@@ -9,18 +9,20 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from skimage.data import astronaut
 from typer.testing import CliRunner
 
-from fixtalk.media import MediaError, encode_video, write_video
+from fixtalk.media import MediaError, encode_video, read_audio, read_video, write_video
 from fixtalk.sound import read_sound
 from metrics import METRICS
 from metrics.judges import JudgeMissingError
 from pipelines.cli import app
 from pipelines.compare import compare
 from pipelines.footage import sounds
-from pipelines.matching import CompareError
+from pipelines.matching import CompareError, match
 from pipelines.panel import Panel
+from tests.conftest import ROOT
 from tests.talkers import clicks, write_sound
 
 FRAMES = 8
@@ -76,19 +78,21 @@ def write_as(path, frames, codec, pixels, times=None, rate=25):
         container.mux(stream.encode(None))
 
 
-def with_sound_moved(path, moved, seconds):
-    """The same video whose sound track starts so much later than its pictures."""
-    with av.open(str(path)) as given, av.open(str(moved), "w") as made:
+def with_sound(path, changed, later=0.0, until=60.0):
+    """The same video with its sound track so much later, and no packet of it from a time on."""
+    with av.open(str(path)) as given, av.open(str(changed), "w") as made:
         copies = {one.index: made.add_stream_from_template(one) for one in given.streams}
         for packet in given.demux():
             if packet.dts is None:
                 continue
             if packet.stream.type == "audio":
-                packet.pts += round(seconds / packet.time_base)
-                packet.dts += round(seconds / packet.time_base)
+                if packet.pts * packet.time_base >= until:
+                    continue
+                packet.pts += round(later / packet.time_base)
+                packet.dts += round(later / packet.time_base)
             packet.stream = copies[packet.stream.index]
             made.mux(packet)
-    return moved
+    return changed
 
 
 def run(folders, preset="full", **options):
@@ -322,16 +326,43 @@ def test_sound_files_are_read_and_others_refused(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 @pytest.mark.parametrize("seconds", [0.4, -0.4])
 def test_given_videos_and_own_tracks_are_heard_at_one_time(tmp_path, suffix, seconds):
-    whole, path = tmp_path / f"whole.{suffix}", tmp_path / f"a.{suffix}"
+    whole = tmp_path / f"whole.{suffix}"
     sound = np.zeros(50 * 640, np.int16)
     sound[25 * 640] = 30000
     write_video(whole, plain(50), lossless=suffix == "mkv", audio=sound)
-    with_sound_moved(whole, path, seconds)
+    path = with_sound(whole, tmp_path / f"a.{suffix}", later=seconds)
 
     own, given = (sounds(path, path, one, 50, [])[0].abs().argmax() for one in (None, path))
 
     assert own == pytest.approx((1 + seconds) * 16000, abs=32)
     assert given == own
+
+
+@pytest.mark.parametrize(("heard", "kept"), [(50, 50), (49, 50), (48, 48), (20, 20)])
+def test_frames_behind_the_end_of_an_own_track_are_not_judged(tmp_path, heard, kept):
+    write_video(tmp_path / "whole.mkv", plain(50), lossless=True, audio=tone(2))
+    path = with_sound(tmp_path / "whole.mkv", tmp_path / "a.mkv", until=Fraction(heard, 25))
+    notes = []
+
+    made, true = sounds(path, tmp_path / "whole.mkv", None, 50, notes)
+
+    told = f"generated sound has {heard / 25:.2f} s for 2.00 s of frames: cut to both"
+    assert (len(made), len(true)) == (kept * 640, 50 * 640)
+    assert torch.equal(made[: heard * 640], true[: heard * 640])
+    assert notes == ([] if kept == 50 else [told])
+
+
+def test_own_tracks_of_the_baseline_are_heard_to_the_last_frame():
+    folders = [ROOT / "baselines" / "metrics" / name for name in ("generated", "reference")]
+    for paths in match(*folders).both.values():
+        frames, notes = len(read_video(paths[1])), []
+
+        heard = sounds(*paths, None, frames, notes)
+
+        assert [len(sound) for sound in heard] == [frames * 640] * 2
+        for sound, path in zip(heard, paths, strict=True):
+            assert np.array_equal(sound, read_audio(path, frames))
+        assert notes == []
 
 
 @pytest.mark.parametrize("suffix", ["m4a", "mkv"])
