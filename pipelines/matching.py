@@ -1,6 +1,8 @@
 """Folders of videos, sounds and labels → clips that have one name in all of them."""
 
 import csv
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -57,18 +59,18 @@ def match(generated: Path, reference: Path) -> Matches:
 def by_name(folder: Path, suffixes: set[str]) -> dict[str, Path]:
     """Files below a folder by their path in it without suffix; what begins with a dot is hidden.
 
+    Linked folders are entered, but for one that leads back to where it lies.
+
     Raises:
         CompareError: no folder, no such file in it, two of one name, or a name that is no text.
     """
     if not folder.is_dir():
         raise CompareError(f"{folder}: not a folder")
     files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if hidden or path.suffix.lower() not in suffixes or not path.is_file():
+    for path in sorted(_visible(folder)):
+        if path.suffix.lower() not in suffixes or not path.is_file():
             continue
-        name = normalize("NFC", inside.with_suffix("").as_posix())
+        name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if not name.isprintable():
             raise CompareError(f"{str(path)!r}: not a readable name; rename the file")
         if name in files:
@@ -77,6 +79,19 @@ def by_name(folder: Path, suffixes: set[str]) -> dict[str, Path]:
     if not files:
         raise CompareError(f"{folder}: no file ({', '.join(sorted(suffixes))}) in it")
     return files
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Paths of what lies below a folder, without folders."""
+    for place, folders, files in os.walk(folder, followlinks=True):
+        here = Path(place).absolute()
+        above = {path.resolve() for path in (here, *here.parents)}
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and (here / name).resolve() not in above
+        ]
+        yield from (Path(place) / name for name in files if not name.startswith("."))
 
 
 def read_labels(path: Path) -> dict[str, dict[str, str]]:

@@ -20,7 +20,7 @@ from metrics.judges import JudgeMissingError
 from pipelines.cli import app
 from pipelines.compare import compare
 from pipelines.footage import sounds
-from pipelines.matching import CompareError, match
+from pipelines.matching import VIDEOS, CompareError, by_name, match
 from pipelines.panel import Panel
 from tests.conftest import ROOT
 from tests.talkers import clicks, write_sound
@@ -535,6 +535,20 @@ def test_names_of_all_kinds_are_matched(folders, name):
     _, coverage, _ = run(folders)
 
     assert (coverage["matched"], coverage["scored"], coverage["unmatched"]) == (1, 1, [])
+
+
+def test_linked_folders_are_entered_and_those_that_lead_back_are_not(tmp_path):
+    for name in ("true/M1/a.mp4", "true/M2/a.mp4", "made/b.mp4", "made/.kept/c.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    made, true = tmp_path / "made", tmp_path / "true"
+    for name in ("M1", "M2", "M3"):
+        (made / name).symlink_to(true / name.replace("3", "1"))
+    (made / "self").symlink_to(made)
+    (true / "M1" / "up").symlink_to(tmp_path)
+    (true / "M2" / "made").symlink_to(made)
+
+    assert sorted(by_name(made, VIDEOS)) == ["M1/a", "M2/a", "M3/a", "b"]
 
 
 def test_a_name_that_is_no_text_is_refused_before_any_work(folders):
