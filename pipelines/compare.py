@@ -11,12 +11,13 @@ from metrics.judges import Dlib68
 from metrics.protocol import PRESETS, Protocol, identify
 from pipelines.cluster import map_parallel
 from pipelines.evidence import describe_detector
-from pipelines.files import write_text
+from pipelines.files import require_writable, write_text
 from pipelines.footage import pieces, sounds
 from pipelines.lips import NoLipsError, track_lips
 from pipelines.matching import SOUNDS, CompareError, Matches, by_name, match, read_labels
 from pipelines.measure import ClipScorer, ClipScores
 from pipelines.panel import read_accuracies, seat_panel
+from pipelines.provenance import circumstances
 from pipelines.report import write_report
 from pipelines.summary import Totals, write_scores
 
@@ -105,8 +106,8 @@ def compare(
     system = _system_of(generated)
     facts = {"system": system, "dataset": reference.resolve().name, "key": system}
     facts["judges"] = read_accuracies(judges)["judges"] if judges else {}
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "coverage.json", "{}\n")  # an unwritable folder is told before the work
+    facts["provenance"] = circumstances()
+    require_writable(out)
     jobs = [
         Job(clip, *paths, given.get(clip), labels.get(clip, {}).get("emotion") or None, protocol,
             (weights, judges))
@@ -173,7 +174,9 @@ def _write(
     matches: Matches,
     lost: list[str],
 ) -> str:
-    """All files of the output folder; the text of the report."""
+    """All files of the output folder, none of an earlier run left; the text of the report."""
+    for earlier in ("coverage.json", "report.md"):
+        (out / earlier).unlink(missing_ok=True)
     name = total.protocol.name
     made = [[outcome.clip, outcome.made] for outcome in outcomes if outcome.reason is None]
     facts = {**facts, "videos": identify(made)}

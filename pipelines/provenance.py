@@ -1,13 +1,14 @@
 """This process → commit, code, parameters and versions that its numbers depend on."""
 
 import hashlib
+import json
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import read_params
 from pipelines.revision import git
 
 ROOT = Path(__file__).parent.parent
@@ -17,16 +18,19 @@ LIBRARIES = ("av", "facenet-pytorch", "numpy", "opencv-python-headless", "scikit
              "torch", "torchvision")  # fmt: skip
 
 
-def circumstances() -> dict[str, Any]:
+def circumstances(params: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What a number depends on beside its data, its model and its protocol.
 
     Equal for every run of one checkout on one kind of machine: the files that hold it can be
     compared byte by byte.
 
+    Args:
+        params: that a stage of the pipeline read; None where no parameter decides the number, as
+            of videos from elsewhere: a params.yaml that lies around there belongs to others.
+
     Returns:
         "commit" and "dirty" (uncommitted code) of this checkout, None without git; "code" (file →
-        hash), "params" (all of params.yaml, empty without one) and "environment" (versions and
-        device).
+        hash), "params" (as given, in what JSON can hold) and "environment" (versions and device).
     """
     import torch
 
@@ -42,7 +46,7 @@ def circumstances() -> dict[str, Any]:
         "commit": git(*own, "rev-parse", "HEAD", folder=ROOT),
         "dirty": None if changed is None else bool(changed),
         "code": {str(path.relative_to(ROOT)): _hash(path) for path in files},
-        "params": read_params() if Path("params.yaml").is_file() else {},
+        "params": json.loads(json.dumps(params or {}, default=str)),  # YAML knows dates
         "environment": {**versions, "device": device},
     }
 

@@ -20,10 +20,11 @@ from fixtalk.media import decode_frames, read_video, write_video
 from fixtalk.sheet import enlarge, picture_sheet, read_picture, write_picture
 from metrics.protocol import Protocol, identify
 from pipelines.cluster import map_parallel
-from pipelines.config import StageConfig, load_config
+from pipelines.config import StageConfig, load_config, read_params
 from pipelines.evidence import describe_detector
 from pipelines.measure import ClipScorer, ClipScores
 from pipelines.panel import NO_LOCAL, read_accuracies, seat_panel
+from pipelines.provenance import circumstances
 from pipelines.slices import describe_motion
 from pipelines.summary import Totals, write_scores
 
@@ -84,7 +85,7 @@ def score(config: ScoreConfig, folders: Folders, out: Path) -> None:
         FileNotFoundError: a listed video is missing.
         ValueError: a video does not fit its true clip.
     """
-    videos = folders.videos
+    videos, provenance = folders.videos, circumstances(read_params())
     with (videos / "pairs.csv").open(encoding="utf-8", newline="") as file:
         pairs = list(csv.DictReader(file))
     missing = [path for pair in pairs if not (path := _video(videos, pair)).is_file()]
@@ -113,7 +114,7 @@ def score(config: ScoreConfig, folders: Folders, out: Path) -> None:
     empty = {name: report for name, report in coverage.items() if name not in totals}
     cropped = json.loads((folders.clips / "coverage.json").read_text(encoding="utf-8"))
     facts = {**system, "judges": accuracies["judges"] if local else {}}
-    facts["split"] = cropped["split_hash"]
+    facts |= {"split": cropped["split_hash"], "provenance": provenance}
     possible = {name: report["possible"] for name, report in coverage.items()}
     write_scores(out, totals, facts, possible, {n: r.get("reason") for n, r in empty.items()})
 

@@ -29,6 +29,7 @@ from pipelines.measure import ClipScores
 from pipelines.provenance import circumstances
 from pipelines.slices import slices
 
+MEANS = "metrics.json"  # written last: who reads a folder asks for it first
 SAMPLED = 4096  # features kept, at most, for the distances that need them side by side
 
 
@@ -167,12 +168,13 @@ def write_scores(
     """Write scores.parquet (pair × metric), its features and metrics.json (protocol → means).
 
     `protocol_id` says which numbers may stand in one table, `number_id` (in metrics.json under
-    "ids") which may stand in one column: it follows the judge's weights too.
+    "ids") which may stand in one column: it follows the judge's weights too. Earlier files are
+    replaced; a run that ends in between leaves no metrics.json, hence a folder that is not scored.
 
     Args:
         out: folder, which is there.
         totals: protocol → its clips.
-        facts: about the system, kept with the table; "provenance" is added.
+        facts: about the system, kept with the table; "provenance" is added where it lacks.
         possible: protocol → pairs there could be.
         empty: protocol → why it has no pair.
 
@@ -188,10 +190,12 @@ def write_scores(
     means = {name: total.means() for name, total in totals.items()}
     means |= {name: {"pairs": 0, "reason": reason} for name, reason in empty.items()}
     means = {name: {**of_name, "possible": possible[name]} for name, of_name in means.items()}
-    facts = {**facts, "protocols": protocols, "provenance": circumstances()}
+    text = json.dumps(means, indent=1, allow_nan=False) + "\n"
+    facts = {"provenance": circumstances(), **facts, "protocols": protocols}
+    (out / MEANS).unlink(missing_ok=True)
     write_table(out / "scores.parquet", rows, facts)
     _write_features(out / FEATURES, totals)
-    write_text(out / "metrics.json", json.dumps(means, indent=1, allow_nan=False) + "\n")
+    write_text(out / MEANS, text)
     return means
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from metrics import METRICS, Protocol
 from pipelines.measure import ClipScores
+from pipelines.provenance import circumstances
 from pipelines.summary import Totals, write_scores
 
 PEOPLE, CLIPS = 6, 2  # of each person
@@ -37,5 +38,6 @@ def write_system(folder, values, *, name="s", protocol=PROTOCOL, judges=None, fe
     total.protocol = protocol
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"system": name, "dataset": "d", "key": name, "judges": {}, **facts}
+    facts["provenance"] = circumstances({"train": {"steps": 1}})
     write_scores(folder, {protocol.name: total}, facts, {protocol.name: len(total.rows)}, {})
     return folder

@@ -19,6 +19,7 @@ from metrics import METRICS
 from metrics.judges import JudgeMissingError
 from pipelines.cli import app
 from pipelines.compare import compare
+from pipelines.contrast import read_scores
 from pipelines.footage import sounds
 from pipelines.matching import VIDEOS, CompareError, by_name, match
 from pipelines.panel import Panel
@@ -247,6 +248,42 @@ def test_nothing_is_written_over_when_no_clip_can_be_scored(folders):
         run(folders)
 
     assert (folders[2] / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("params", ["since: 2026-11-28\ntoken: s3cret\n", "- no section\n", "{"])
+def test_params_of_another_project_are_neither_read_nor_kept(folders, monkeypatch, params):
+    (folders[0].parent / "params.yaml").write_text(params)
+    monkeypatch.chdir(folders[0].parent)
+    write_video(folders[0] / "a.mkv", softened(face(2)), lossless=True)
+    write_video(folders[1] / "a.mkv", face(2), lossless=True)
+
+    run(folders)
+
+    assert read_scores(folders[2]).facts["provenance"]["params"] == {}
+    assert b"s3cret" not in (folders[2] / "scores.parquet").read_bytes()
+
+
+def test_a_run_that_breaks_off_leaves_the_earlier_results_whole_or_refused(folders, monkeypatch):
+    def stop(*given, **options):
+        raise OSError(28, "No space left on device")
+
+    write_video(folders[0] / "a.mkv", softened(face(2)), lossless=True)
+    write_video(folders[1] / "a.mkv", face(2), lossless=True)
+    run(folders)
+    before = {path.name: path.read_bytes() for path in folders[2].iterdir()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.compare.map_parallel", stop)
+        with pytest.raises(OSError, match="No space"):
+            run(folders)
+    assert {path.name: path.read_bytes() for path in folders[2].iterdir()} == before
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.summary._write_features", stop)
+        with pytest.raises(OSError, match="No space"):
+            run(folders)
+    with pytest.raises(FileNotFoundError, match=r"metrics\.json: missing; run score"):
+        read_scores(folders[2])
+    assert not {"report.md", "coverage.json"} & {path.name for path in folders[2].iterdir()}
 
 
 def test_frames_without_a_face_and_without_texture_have_reasons(folders):

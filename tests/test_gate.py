@@ -147,7 +147,7 @@ def test_what_does_not_compare_fails_with_the_reason(judged, facts, said):
 def test_other_device_fails(judged, monkeypatch, tmp_path):
     write_system(tmp_path / "before", VALUES)
     gpu = {"environment": {"device": "Some GPU"}}
-    monkeypatch.setattr("pipelines.summary.circumstances", lambda: gpu)
+    monkeypatch.setattr("tests.scored_systems.circumstances", lambda params: gpu)
     write_system(tmp_path / "after", VALUES)
 
     verdict = gate(CONFIG, tmp_path / "before", tmp_path / "after")

@@ -1,18 +1,20 @@
-"""Provenance: code by content, parameters of this folder, git where there is one."""
+"""Provenance: code by content, parameters of the stage, git where there is one."""
 
 import subprocess
 import sys
+from datetime import date
 
 import torch
 
+from pipelines.config import read_params
 from pipelines.provenance import circumstances, git
 
 
-def test_code_is_told_by_content_and_parameters_by_folder(tmp_path, monkeypatch):
+def test_code_is_told_by_content_and_parameters_by_the_stage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    without = circumstances()
     (tmp_path / "params.yaml").write_text("score:\n  detect_every: 5\n")
-    made = circumstances()
+    without = circumstances()
+    made = circumstances(read_params())
 
     assert without["params"] == {}
     assert made["params"] == {"score": {"detect_every": 5}}
@@ -20,6 +22,12 @@ def test_code_is_told_by_content_and_parameters_by_folder(tmp_path, monkeypatch)
     assert {path.split("/")[0] for path in made["code"]} == {"fixtalk", "metrics", "pipelines"}
     assert made["environment"]["torch"].startswith(torch.__version__.partition("+")[0])
     assert made["environment"]["python"] == sys.version.split()[0]
+
+
+def test_parameters_of_every_type_can_be_kept():
+    made = circumstances({"download": {"since": date(2026, 11, 28), "steps": {1: 2}}})
+
+    assert made["params"] == {"download": {"since": "2026-11-28", "steps": {"1": 2}}}
 
 
 def test_git_speaks_of_the_folder_asked_about(tmp_path):
