@@ -67,6 +67,12 @@ class Outcome:
     truth: tuple[str | None, ...] = ()
     frames: tuple[int, int] = (0, 0)
 
+    @property
+    def covered(self) -> float:
+        """Share of the reference's frames that are compared."""
+        compared, true = self.frames
+        return compared / true if true else 0.0
+
 
 def compare(
     generated: Path,
@@ -121,7 +127,7 @@ def compare(
         if outcome.scores:
             person = labels.get(job.clip, {}).get("person") or job.clip
             about = {"system": system, "protocol": preset, "pair": job.clip, "person": person}
-            total.add(about, outcome.scores)
+            total.add({**about, "covered": outcome.covered}, outcome.scores)
         outcome.scores = None  # the totals have what is needed of it
         outcomes.append(outcome)
     total.protocol = _completed(protocol, outcomes)
@@ -180,6 +186,11 @@ def _write(
     name = total.protocol.name
     made = [[outcome.clip, outcome.made] for outcome in outcomes if outcome.reason is None]
     facts = {**facts, "videos": identify(made)}
+    compared, true = (sum(outcome.frames[n] for outcome in outcomes) for n in (0, 1))
+    if compared < true:
+        total.cautions.append(
+            f"{compared} of {true} true frames compared: the others are in no mean"
+        )
     if total.people_are_clips():
         total.cautions.append(CLIPS_AS_PEOPLE)
     possible = {name: len(matches.both) + len(matches.not_generated)}
@@ -187,7 +198,7 @@ def _write(
     coverage = {
         "matched": len(outcomes),
         "scored": len([outcome for outcome in outcomes if outcome.reason is None]),
-        "frames": [sum(outcome.frames[n] for outcome in outcomes) for n in (0, 1)],
+        "frames": [compared, true],
         "unmatched": [
             *(f"generated/{clip}: no reference" for clip in matches.without_reference),
             *(f"reference/{clip}: not generated" for clip in matches.not_generated),

@@ -73,9 +73,10 @@ def leaderboard(config: LeaderboardConfig, folders: Sequence[Path], out: Path) -
 
 def _rows(system: Scored) -> list[dict[str, Any]]:
     """One leaderboard row for each protocol in which the system has pairs."""
-    rows = []
-    has_value = system.scores["value"].notna()
-    coverage = has_value.groupby([system.scores["protocol"], system.scores["metric"]]).mean()
+    rows, scores = [], system.scores
+    # the score stage refuses videos that lack frames, and keeps no share of them
+    covered = scores["value"].notna() * scores.get("covered", 1.0)
+    coverage = covered.groupby([scores["protocol"], scores["metric"]]).mean()
     for protocol, means in system.means.items():
         if not means["pairs"]:
             continue

@@ -169,14 +169,15 @@ def _footer(systems: Sequence[Scored], table: pd.DataFrame, against: str) -> lis
         f"- Against `{against}`: mean difference, its 95 % interval, p after Holm's correction. A "
         "tie may be a difference too small for these people: so many would decide it, by the "
         "spread seen here.",
-        "- `coverage` is the share of pairs with a value, of the column that lacks most. `–` has "
-        "no value. Tables of different protocol ids do not compare.",
+        "- `coverage` is the share of pairs with a value, of the column that lacks most; a pair "
+        "counts by the share of its true frames that are compared. `–` has no value. Tables of "
+        "different protocol ids do not compare.",
         *_splits(systems),
     ]
     judges = {k: judge for system in systems for k, judge in system.facts["judges"].items()}
     notes: dict[str, None] = dict.fromkeys(judge_lines(judges))
     for system in systems:
-        notes |= dict.fromkeys(_notes(system, table))
+        notes |= dict.fromkeys(_notes(system, systems, table))
     return lines + list(notes)
 
 
@@ -191,7 +192,7 @@ def _splits(systems: Sequence[Scored]) -> Iterator[str]:
                "in train and in test; its card shows the same hash.")  # fmt: skip
 
 
-def _notes(system: Scored, table: pd.DataFrame) -> Iterator[str]:
+def _notes(system: Scored, systems: Sequence[Scored], table: pd.DataFrame) -> Iterator[str]:
     """What a reader of a system's rows should know: what is missing, left out or doubtful."""
     for protocol, means in system.means.items():
         if not means["pairs"]:
@@ -200,7 +201,11 @@ def _notes(system: Scored, table: pd.DataFrame) -> Iterator[str]:
         if means["pairs"] < means["possible"]:
             counts = f"{means['pairs']} of {means['possible']} possible pairs"
             yield f"- `{protocol}` shows {counts}, spread over people."
-        yield from (f"- In `{protocol}`: {warning}." for warning in means["warnings"])
+        rivals = [s.means[protocol] for s in systems if s.means.get(protocol, {}).get("pairs")]
+        for warning in means["warnings"]:
+            is_shared = all(warning in rival["warnings"] for rival in rivals)
+            whose = "" if is_shared else f", of `{system.name}`"
+            yield f"- In `{protocol}`{whose}: {warning}."
         by_reason: dict[tuple[str, str], list[str]] = {}
         for metric, reason in means["reasons"].items():
             of_protocol = table[table["protocol"] == protocol]

@@ -122,9 +122,10 @@ def between(name: str, low: float | None, high: float | None) -> str:
 
 
 def _coverage(names: Sequence[str], rows: pd.DataFrame) -> list[str]:
-    """Share of its pairs that each system has a value of, by the metric that lacks most."""
+    """Share of its true frames that each system has a value of, by the metric that lacks most."""
     shares = rows[[f"{name}_coverage" for name in names]].min(axis=1)
-    return ["–" if np.isnan(share) else f"{np.floor(100 * share):.0f} %" for share in shares]
+    percent = np.floor((100 * shares).round(6))
+    return ["–" if np.isnan(share) else f"{share:.0f} %" for share in percent]
 
 
 def judge_lines(accuracies: Mapping[str, Any]) -> list[str]:

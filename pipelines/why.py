@@ -105,8 +105,12 @@ def _metric_lines(before: Scored, after: Scored, protocol: str) -> list[str]:
     ids = [side.means.get(protocol, {}).get("protocol_id") for side in (before, after)]
     if ids[0] != ids[1]:
         return [f"Protocol ids {ids[0]} and {ids[1]}: the numbers do not compare."]
-    lines = [line(["metric", "before", "after", "difference", "clips", "people"]),
-             line(["---", *["---:"] * 5])]  # fmt: skip
+    frames = [side.means[protocol]["frames"] for side in (before, after)]
+    lines = []
+    if frames[0] != frames[1]:
+        lines = [f"Means are of {frames[0]} true frames before, of {frames[1]} after.", ""]
+    lines += [line(["metric", "before", "after", "difference", "clips", "people"]),
+              line(["---", *["---:"] * 5])]  # fmt: skip
     for name, one in differences(before, after, protocol).items():
         means = (cell(name, one.baseline), cell(name, one.mean))
         lines.append(line([heading(name), *means, describe(one), str(one.clips), str(one.people)]))

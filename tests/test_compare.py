@@ -660,6 +660,18 @@ def test_equal_files_and_lost_frames_are_told(folders):
     assert "10 of 16 true frames compared" in report
 
 
+def test_a_system_that_stops_early_says_how_much_of_the_truth_it_is_scored_on(folders):
+    for name, frames in (("a", 1), ("b", 4)):
+        write_video(folders[0] / f"{name}.mkv", softened(face(frames)), lossless=True)
+        write_video(folders[1] / f"{name}.mkv", face(4), lossless=True)
+
+    means, _, _ = run(folders)
+
+    table = pd.read_parquet(folders[2] / "scores.parquet")
+    assert table.groupby("pair").covered.first().tolist() == [0.25, 1.0]
+    assert "5 of 8 true frames compared: the others are in no mean" in means["warnings"]
+
+
 def test_clips_without_a_value_are_counted_among_those_with_one(folders):
     for name, frames in (("a", face(2)), ("b", plain(2))):
         write_video(folders[0] / f"{name}.mkv", softened(frames), lossless=True)

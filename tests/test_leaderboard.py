@@ -212,6 +212,33 @@ def test_imported_system_of_another_protocol_has_its_own_table(two_systems, tmp_
     assert "- `full` shows 1 of 2 possible pairs, spread over people." in lines_of(tmp_path, "- `f")
 
 
+def test_frames_that_a_system_did_not_make_lower_its_coverage_and_are_told(
+    two_systems, tmp_path, offline
+):
+    imported = []
+    for name, covered in (("whole", (1.0, 1.0)), ("short", (0.14, 1.0))):
+        total = Totals()
+        for pair, share in zip("ab", covered, strict=True):
+            about = {"system": name, "protocol": "full", "pair": pair, "person": pair}
+            total.add({**about, "covered": share}, clip_scores(21.0, {}))
+        total.protocol = protocol("full", "ddd")
+        total.cautions += ["each clip counts", *(["5 of 8 frames"] if name == "short" else [])]
+        imported.append(str(tmp_path / name))
+        (tmp_path / name).mkdir()
+        facts = {"system": name, "dataset": "real", "key": name, "judges": {}}
+        write_scores(tmp_path / name, {"full": total}, facts, {"full": 2}, {})
+
+    leaderboard(CONFIG.model_copy(update={"imported": imported}), two_systems, tmp_path)
+
+    assert lines_of(tmp_path, "| whole |")[0].endswith("| 100 % | 2 | 2 |")
+    assert lines_of(tmp_path, "| short |")[0].endswith("| 57 % | 2 | 2 |")
+    assert lines_of(tmp_path, "| edtalk |")[0].endswith("| 100 % | 3 | 3 |")
+    notes = lines_of(tmp_path, "- In `full`")
+    assert "- In `full`, of `short`: 5 of 8 frames." in notes
+    assert "- In `full`: each clip counts." in notes
+    assert "short: 5 of 8 frames." in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_every_missing_metric_is_explained(two_systems, tmp_path, offline):
     leaderboard(CONFIG, two_systems, tmp_path)
 

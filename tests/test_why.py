@@ -89,6 +89,13 @@ def test_other_protocols_do_not_compare_and_several_causes_are_counted(tmp_path,
     assert "| psnr" not in text
 
 
+def test_fewer_frames_are_told(tmp_path, before):
+    text = why(before, write_system(tmp_path / "after", VALUES, judges=JUDGE, split="a", frames=3))
+
+    assert "Means are of 120 true frames before, of 36 after." in text
+    assert "Means are of" not in why(before, before)
+
+
 def test_command_shows_it_and_names_what_is_missing(tmp_path, before):
     shown = CliRunner().invoke(app, ["why", str(before), str(before)])
     missing = CliRunner().invoke(app, ["why", str(before), str(tmp_path / "none")])
