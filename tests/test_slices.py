@@ -30,7 +30,8 @@ def test_strength_is_the_mean_length_of_coefficients_or_the_given_level():
 
 def table(**columns):
     """Two metrics of every pair."""
-    pairs = pd.DataFrame({"pair": [str(n) for n in range(6)], **columns})
+    pairs = pd.DataFrame(columns, index=None if columns else range(6))
+    pairs["pair"] = pairs.index.astype(str)
     return pd.concat([pairs.assign(metric=name) for name in ("psnr", "ssim")])
 
 
@@ -58,3 +59,24 @@ def test_equally_strong_clips_are_one_slice():
     (found,) = slices(table(expression=[1.0] * 6))
 
     assert len(found[2]) == 12
+    assert found[1] == "strength 1"
+
+
+@pytest.mark.parametrize(
+    ("clips", "expected"),
+    [
+        ({1: 12, 3: 88}, {"strength 1": [1], "strength 3": [3]}),
+        ({1: 50, 3: 50}, {"strength 1": [1], "strength 3": [3]}),
+        ({1: 31, 2: 25, 3: 44}, {f"strength {level}": [level] for level in (1, 2, 3)}),
+        ({1: 1, 2: 1, 3: 1, 4: 10}, {"weak": [1, 2], "middle": [3], "strong": [4]}),
+        ({1: 10, 2: 1, 3: 1, 4: 1}, {"weak": [1], "middle": [2], "strong": [3, 4]}),
+        ({1: 1, 2: 10, 3: 1, 4: 1}, {"weak": [1, 2], "middle": [3], "strong": [4]}),
+        ({1: 3, 2: 1, 3: 3, 4: 3}, {"weak": [1, 2], "middle": [3], "strong": [4]}),
+    ],
+)
+def test_slices_of_equal_strengths_are_named_by_what_they_hold(clips, expected):
+    rows = table(expression=[float(level) for level, count in clips.items() for _ in range(count)])
+
+    found = {name: sorted(set(part["expression"])) for _, name, part in slices(rows)}
+
+    assert {name.removesuffix(" third"): levels for name, levels in found.items()} == expected
