@@ -26,15 +26,16 @@ CLIPS_AS_PEOPLE = (
     "each clip counts as a person, since labels.csv names none: where people come twice, intervals "
     "are too narrow"
 )
+NOT_GENERATED = "not generated"
 MIN_SIDE = 16  # pixels; smaller frames hold no window of ssim
 
 
 @dataclass(frozen=True)
 class Job:
-    """One clip to score."""
+    """One clip to score; `generated` is None where the system has none."""
 
     clip: str
-    generated: Path
+    generated: Path | None
     reference: Path
     sound: Path | None
     emotion: str | None
@@ -117,23 +118,31 @@ def compare(
     jobs = [
         Job(clip, *paths, given.get(clip), labels.get(clip, {}).get("emotion") or None, protocol,
             (weights, judges))
-        for clip, paths in matches.both.items()
+        for clip, paths in matches.wanted.items()
     ]  # fmt: skip
     total, outcomes = Totals(), []
     results = map_parallel(_score_clip, jobs, "score", on_gpu=True)
     for job, outcome in zip(jobs, results, strict=True):
-        if audio and not job.sound:
+        if audio and job.generated and not job.sound:
             outcome.notes.append(f"no sound of this name in {audio}")
-        if outcome.scores:
-            person = labels.get(job.clip, {}).get("person") or job.clip
-            about = {"system": system, "protocol": preset, "pair": job.clip, "person": person}
-            total.add({**about, "covered": outcome.covered}, outcome.scores)
-        outcome.scores = None  # the totals have what is needed of it
+        person = labels.get(job.clip, {}).get("person") or job.clip
+        about = {"system": system, "protocol": preset, "pair": job.clip, "person": person}
+        _take(total, about, outcome)
         outcomes.append(outcome)
     total.protocol = _completed(protocol, outcomes)
-    strangers = sorted(labels.keys() - matches.both.keys())
+    strangers = sorted(labels.keys() - matches.wanted.keys())
     lost = [f"{LABELS}/{clip}: no such clip" for clip in strangers]
     return _write(out, total, facts, outcomes, matches, lost)
+
+
+def _take(total: Totals, about: dict[str, str], outcome: Outcome) -> None:
+    """Add a clip to the totals, which then have all that is needed of its scores."""
+    facts = {**about, "covered": outcome.covered}
+    if outcome.scores:
+        total.add(facts, outcome.scores)
+    else:
+        total.lose(facts, str(outcome.reason))
+    outcome.scores = None
 
 
 def _system_of(generated: Path) -> str:
@@ -168,7 +177,7 @@ def _completed(protocol: Protocol, outcomes: list[Outcome]) -> Protocol:
         protocol,
         resolution=_common([outcome.size for outcome in scored]),
         codec=_common([outcome.codec for outcome in scored]),
-        inputs=identify([[outcome.clip, *outcome.truth] for outcome in scored]),
+        inputs=identify([[outcome.clip, *outcome.truth] for outcome in outcomes]),
     )
 
 
@@ -193,18 +202,17 @@ def _write(
         )
     if total.people_are_clips():
         total.cautions.append(CLIPS_AS_PEOPLE)
-    possible = {name: len(matches.both) + len(matches.not_generated)}
-    means = write_scores(out, {name: total}, facts, possible, {})[name]
+    means = write_scores(out, {name: total}, facts, {name: len(outcomes)}, {})[name]
     coverage = {
-        "matched": len(outcomes),
+        "matched": len(matches.both),
         "scored": len([outcome for outcome in outcomes if outcome.reason is None]),
         "frames": [compared, true],
         "unmatched": [
             *(f"generated/{clip}: no reference" for clip in matches.without_reference),
-            *(f"reference/{clip}: not generated" for clip in matches.not_generated),
+            *(f"reference/{clip}: {NOT_GENERATED}" for clip in matches.not_generated),
             *lost,
         ],
-        "failed": {o.clip: o.reason for o in outcomes if o.reason},
+        "failed": {o.clip: o.reason for o in outcomes if o.reason and o.clip in matches.both},
         "differences": {o.clip: o.notes for o in outcomes if o.notes},
     }
     write_text(out / "coverage.json", json.dumps(coverage, indent=1) + "\n")
@@ -215,13 +223,17 @@ def _score_clip(job: Job) -> Outcome:
     """Scores of one clip, or the reason why it has none."""
     outcome = Outcome(job.clip)
     try:
-        hashes = [_sha256(path) for path in (job.generated, job.reference, job.sound)]
-        outcome.made, outcome.truth = hashes[0], (*hashes[1:], job.emotion)
-        if hashes[0] == hashes[1]:
+        outcome.truth = (_sha256(job.reference), _sha256(job.sound), job.emotion)
+        if job.generated is None:
+            outcome.reason = NOT_GENERATED
+            return outcome
+        outcome.made = _sha256(job.generated)
+        if outcome.made == outcome.truth[0]:
             outcome.notes.append("generated and reference are the same file")
         _score_videos(job, outcome)
     except (MediaError, OSError) as error:
         outcome.reason, outcome.scores = str(error), None
+        outcome.frames = (0, outcome.frames[1])
     return outcome
 
 

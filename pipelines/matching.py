@@ -23,12 +23,18 @@ class Matches:
     Attributes:
         both: clip → its generated and its true video.
         without_reference: clips that were generated only.
-        not_generated: clips of the references only.
+        not_generated: clips of the references only → their true videos.
     """
 
     both: dict[str, tuple[Path, Path]]
     without_reference: list[str]
-    not_generated: list[str]
+    not_generated: dict[str, Path]
+
+    @property
+    def wanted(self) -> dict[str, tuple[Path | None, Path]]:
+        """Every clip of the references, by name → its generated video, if any, and its true one."""
+        lacking = {clip: (None, true) for clip, true in self.not_generated.items()}
+        return dict(sorted({**self.both, **lacking}.items()))
 
 
 def match(generated: Path, reference: Path) -> Matches:
@@ -52,7 +58,7 @@ def match(generated: Path, reference: Path) -> Matches:
     return Matches(
         {clip: (made[clip], true[clip]) for clip in both},
         sorted(made.keys() - true.keys()),
-        sorted(true.keys() - made.keys()),
+        {clip: true[clip] for clip in sorted(true.keys() - made.keys())},
     )
 
 

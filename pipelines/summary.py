@@ -99,6 +99,7 @@ class Totals:
         self.sets: dict[str, FeatureSets] = {}
         self.missing: dict[str, str] = {}
         self.judges: dict[str, str] = {}
+        self.lost: dict[str, str] = {}  # pair → why it could not be scored
         self.cautions: list[str] = []
 
     def people_are_clips(self) -> bool:
@@ -119,6 +120,18 @@ class Totals:
         self.missing |= scores.missing
         self.judges |= scores.judges
 
+    def lose(self, facts: Mapping[str, Any], reason: str) -> None:
+        """Count a clip that could not be scored: it has all rows, and none has a value.
+
+        Args:
+            facts: columns of all its rows, with "pair" and "person" among them.
+            reason: why it could not.
+        """
+        blank = {"value": None, "truth": None, "frames": 0, "left_out": 0, "reason": reason}
+        per_clip = (name for name, metric in METRICS.items() if metric.per != "set")
+        self.rows += [{**facts, "metric": name, **blank} for name in per_clip]
+        self.lost[facts["pair"]] = reason
+
     def means(self) -> dict[str, Any]:
         """Mean, interval, count and id of every metric, or why it has none; means by slice too."""
         protocol, table = self.protocol, pd.DataFrame(self.rows)
@@ -130,10 +143,11 @@ class Totals:
             "frames": int((of_frames["frames"] + of_frames["left_out"]).sum()),
         }
         reasons, ids, warnings = {}, {}, []
+        told = table[~table["pair"].isin(self.lost)]
         for name, rows in table.groupby("metric", sort=False):
             means |= _mean(name, rows, name in protocol.pooled)
             if means[name] is None:
-                reasons[name] = rows["reason"].value_counts().index[0]
+                reasons[name] = told.loc[told["metric"] == name, "reason"].value_counts().index[0]
             ids[name] = self.number_id(name)
         for judge, sets in self.sets.items():
             values, cautions = sets.distances(judge)
@@ -142,7 +156,12 @@ class Totals:
             warnings += cautions
             ids |= {column: self.number_id(column) for column in values if is_column(column)}
         reasons |= self.missing
-        warnings += _absences(table[~table["metric"].isin(reasons)]) + self.cautions
+        if self.lost:
+            clip, reason = next(iter(self.lost.items()))
+            of = f"{len(self.lost)} of {means['pairs']} clips"
+            warnings.append(f"{of} without any value, the first {clip}: {reason}")
+        known = told[~told["metric"].isin(reasons)]
+        warnings += _absences(known, means["pairs"]) + self.cautions
         sliced = _sliced(table, protocol.pooled)
         return {**means, "reasons": reasons, "ids": ids, "warnings": warnings, "slices": sliced}
 
@@ -212,10 +231,9 @@ def _write_features(path: Path, totals: Mapping[str, Totals]) -> None:
         temporary.write_bytes(save(tensors, {"rows": json.dumps(rows)}))
 
 
-def _absences(table: pd.DataFrame) -> list[str]:
+def _absences(table: pd.DataFrame, pairs: int) -> list[str]:
     """What some clips have no value of, and why: what is hard to measure must not just vanish."""
     empty = table[table["reason"].notna()]
-    pairs = table["pair"].nunique()
     lines: dict[tuple[str, int], list[str]] = {}
     for (name, reason), rows in empty.groupby(["metric", "reason"], sort=False):
         lines.setdefault((reason, len(rows)), []).append(name)

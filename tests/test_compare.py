@@ -19,8 +19,10 @@ from metrics import METRICS
 from metrics.judges import JudgeMissingError
 from pipelines.cli import app
 from pipelines.compare import compare
-from pipelines.contrast import read_scores
+from pipelines.config import load_config
+from pipelines.contrast import contrast, read_scores
 from pipelines.footage import sounds
+from pipelines.gate import GateConfig, gate
 from pipelines.matching import VIDEOS, CompareError, by_name, match
 from pipelines.panel import Panel
 from tests.conftest import ROOT
@@ -234,6 +236,36 @@ def test_broken_files_are_listed_and_the_others_scored(folders):
     assert "at least 16 a side" in coverage["failed"]["tiny"]
     assert "text.mp4: not a readable video" in coverage["failed"]["text"]
     assert "Not scored: `cut`" in report
+
+
+def test_a_system_that_lost_clips_compares_with_a_whole_one_and_they_are_missing(folders):
+    for name in "abcd":
+        write_video(folders[0] / f"{name}.mkv", softened(face(2)), lossless=True)
+        write_video(folders[1] / f"{name}.mkv", face(2), lossless=True)
+    (folders[1] / "d.mkv").write_bytes(b"no video")
+    whole, _, _ = run(folders)
+    (folders[0] / "a.mkv").write_bytes(b"no video")
+    (folders[0] / "b.mkv").unlink()
+    out = folders[2].with_name("lost")
+
+    lost, coverage, _ = run((*folders[:2], out))
+
+    assert lost["protocol_id"] == whole["protocol_id"]
+    assert [(means["pairs"], means["psnr_n"]) for means in (whole, lost)] == [(4, 3), (4, 1)]
+    told = next(text for text in lost["warnings"] if text.startswith("3 of 4 clips without any"))
+    assert "the first a: " in told
+    assert "a.mkv: not a readable video" in told
+    assert lost["reasons"]["csim_facenet"].startswith("unavailable")
+    assert (coverage["matched"], coverage["scored"], list(coverage["failed"])) == (3, 1, ["a", "d"])
+    table = pd.read_parquet(out / "scores.parquet").set_index(["pair", "metric"])
+    assert table.loc["b", "reason"].unique().tolist() == ["not generated"]
+    assert table.loc["b", "value"].isna().all()
+    assert table.loc["b", "covered"].unique().tolist() == [0]
+    sides = read_scores(folders[2]), read_scores(out)
+    psnr = next(found for found in contrast(*sides, "full") if found.metric == "psnr")
+    assert (psnr.clips, psnr.missing, psnr.delta) == (1, 2, 0)
+    verdict = gate(load_config(GateConfig, "gate", ROOT / "params.yaml"), folders[2], out)
+    assert "2 frames compared, 6 in the baseline" in verdict.text
 
 
 def test_nothing_is_written_over_when_no_clip_can_be_scored(folders):

@@ -71,6 +71,24 @@ def test_infinite_and_missing_values_stay_out_and_are_counted():
     assert means["reasons"]["fid_inception"] == "no weights"
 
 
+def test_clips_that_were_lost_count_without_a_value_and_hide_no_other_reason():
+    total = totals(scores({"psnr": 20.0, "acc_emo_local": 1.0}), scores({"ssim": 0.9}),
+                   protocol=replace(PROTOCOL, pooled=("psnr",)))  # fmt: skip
+    for pair in "xyz":
+        total.lose({"pair": pair, "person": "P0", "protocol": "self"}, f"{pair}.mp4 is broken")
+
+    means = total.means()
+
+    assert (means["pairs"], means["people"], means["frames"]) == (5, 2, 12)
+    assert (means["psnr"], means["psnr_n"], means["psnr_left_out"]) == (20.0, 1, 2)
+    assert means["acc_emo_local_low"] == pytest.approx(wilson_interval(1, 1)[0], abs=1e-6)
+    assert means["reasons"]["cpbd"] == "no reason to"
+    assert means["warnings"] == [
+        "3 of 5 clips without any value, the first x: x.mp4 is broken",
+        "ssim, psnr, acc_emo_local: 1 of 5 clips without a value (no reason to)",
+    ]
+
+
 def test_emotion_has_a_wilson_interval():
     means = totals(*(scores({"acc_emo_local": float(n > 0)}) for n in range(10))).means()
 
