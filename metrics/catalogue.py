@@ -24,6 +24,7 @@ from metrics.niqe import niqe, niqe_288
 from metrics.sync import sync_scores
 
 Damage = Literal["blur", "noise", "swap", "shift", "drop"]
+IN_EVERY_FRAME = "ssim"  # has a value in each that is compared; psnr in none that is identical
 FEW_FRAMES = 2048  # FID's features: fewer frames make their covariance singular
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 from pydantic import Field, model_validator
 
-from metrics.catalogue import is_column, metric_of
+from metrics.catalogue import IN_EVERY_FRAME, is_column, metric_of
 from metrics.statistics import holm
 from pipelines.config import StageConfig
 from pipelines.contrast import Difference, Scored, contrast, number_ids, read_scores
@@ -139,10 +140,18 @@ def _unfit(config: GateConfig, baseline: Scored, current: Scored, protocol: str)
         yield f"{protocol}: protocol id {after['protocol_id']}, the baseline's " \
               f"{before['protocol_id']}: {', '.join(changed)}"  # fmt: skip
         return
-    lost = 1 - after["frames"] / before["frames"]
+    had, has = (_frames(side, protocol) for side in (baseline, current))
+    lost = 1 - has.sum() / had.sum()
     if lost > config.coverage_drop:
-        yield (f"{protocol}: {after['frames']} frames compared, {before['frames']} in the "
-               f"baseline: {lost:.1%} lost, {config.coverage_drop:.1%} may be")  # fmt: skip
+        clip = had.sub(has, fill_value=0).idxmax()
+        yield (f"{protocol}: {has.sum()} frames compared, {had.sum()} in the baseline: {lost:.1%} "
+               f"lost, most of {clip}; {config.coverage_drop:.1%} may be")  # fmt: skip
+
+
+def _frames(side: Scored, protocol: str) -> pd.Series:
+    """Pair → its frames that are compared."""
+    rows = side.scores[side.scores["protocol"] == protocol]
+    return rows[rows["metric"] == IN_EVERY_FRAME].set_index("pair")["frames"]
 
 
 def _judge(config: GateConfig, baseline: Scored, current: Scored, protocol: str) -> Iterator[Row]:

@@ -218,6 +218,9 @@ def _notes(system: Scored, systems: Sequence[Scored], table: pd.DataFrame) -> It
         for metric in METRICS:
             count = means.get(f"{metric}_left_out", 0)
             if count and means[metric] is not None:
-                why = "identical to the truth" if metric == "psnr" else "that lack it"
+                # a crop leaves out frames in which it finds no face as well
+                is_whole = system.facts["protocols"][protocol]["crop"] == "none"
+                is_equal = metric == "psnr" and is_whole
+                why = "identical to the truth" if is_equal else "that lack it"
                 note = f"`{metric}` of `{system.name}` in `{protocol}` leaves out {count} frames"
                 yield f"- {note} {why}."

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from metrics import METRICS
-from metrics.catalogue import FEATURE_JUDGES, FEW_FRAMES, is_column
+from metrics.catalogue import FEATURE_JUDGES, FEW_FRAMES, IN_EVERY_FRAME, is_column
 from metrics.distribution import (
     FeatureMoments,
     frechet_at_infinity,
@@ -135,12 +135,11 @@ class Totals:
     def means(self) -> dict[str, Any]:
         """Mean, interval, count and id of every metric, or why it has none; means by slice too."""
         protocol, table = self.protocol, pd.DataFrame(self.rows)
-        of_frames = table[table.metric == "psnr"]
         means: dict[str, Any] = {
             "protocol_id": protocol.id,
             "pairs": int(table["pair"].nunique()),
             "people": int(table["person"].nunique()),
-            "frames": int((of_frames["frames"] + of_frames["left_out"]).sum()),
+            "frames": int(table.loc[table["metric"] == IN_EVERY_FRAME, "frames"].sum()),
         }
         reasons, ids, warnings = {}, {}, []
         told = table[~table["pair"].isin(self.lost)]

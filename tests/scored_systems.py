@@ -17,7 +17,7 @@ def spread(middle, seed=0, people=PEOPLE):
 
 
 def write_system(folder, values, *, name="s", protocol=PROTOCOL, judges=None, features=None,
-                 frames=10, **facts):  # fmt: skip
+                 frames=10, left_out=0, **facts):  # fmt: skip
     """A folder in which clip n of person n // CLIPS has the n-th of the values of each metric.
 
     A value of None has a reason, NaN has none; `judges` are hashes by name, `features` the
@@ -30,7 +30,7 @@ def write_system(folder, values, *, name="s", protocol=PROTOCOL, judges=None, fe
             value = values[metric][number] if metric in values else None
             reason = "no value here" if value in (None, np.inf) else None
             rows.append({"metric": metric, "value": value, "truth": None, "frames": frames,
-                         "left_out": 0, "reason": reason})  # fmt: skip
+                         "left_out": left_out, "reason": reason})  # fmt: skip
         sets = {} if features is None else {"inception": tuple(side[number] for side in features)}
         person = f"P{number // CLIPS}"
         about = {"system": name, "protocol": protocol.name, "pair": str(number), "person": person}

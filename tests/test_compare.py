@@ -265,7 +265,7 @@ def test_a_system_that_lost_clips_compares_with_a_whole_one_and_they_are_missing
     psnr = next(found for found in contrast(*sides, "full") if found.metric == "psnr")
     assert (psnr.clips, psnr.missing, psnr.delta) == (1, 2, 0)
     verdict = gate(load_config(GateConfig, "gate", ROOT / "params.yaml"), folders[2], out)
-    assert "2 frames compared, 6 in the baseline" in verdict.text
+    assert "2 frames compared, 6 in the baseline: 66.7% lost, most of a;" in verdict.text
 
 
 def test_nothing_is_written_over_when_no_clip_can_be_scored(folders):

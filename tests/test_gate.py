@@ -144,6 +144,16 @@ def test_what_does_not_compare_fails_with_the_reason(judged, facts, said):
     assert said in verdict.text
 
 
+def test_frames_that_show_no_face_any_more_are_lost(judged):
+    cropped = replace(PROTOCOL, crop="eat128")
+
+    verdict = judged(before={"protocol": cropped, "frames": 10},
+                     protocol=cropped, frames=6, left_out=4)  # fmt: skip
+
+    assert verdict.state == "FAIL"
+    assert "72 frames compared, 120 in the baseline: 40.0% lost, most of 0;" in verdict.text
+
+
 def test_other_device_fails(judged, monkeypatch, tmp_path):
     write_system(tmp_path / "before", VALUES)
     gpu = {"environment": {"device": "Some GPU"}}

@@ -11,11 +11,14 @@ import pytest
 from fixtalk.media import write_video
 from fixtalk.sheet import read_picture, write_picture
 from metrics import METRICS, Protocol
-from pipelines.leaderboard import LeaderboardConfig, leaderboard
+from pipelines.contrast import read_scores
+from pipelines.leaderboard import LeaderboardConfig, _rows, leaderboard
 from pipelines.measure import ClipScores
+from pipelines.page import page
 from pipelines.speed import summarise
 from pipelines.summary import Totals, write_scores
 from pipelines.tracking import _client
+from tests.scored_systems import PROTOCOL, spread, write_system
 
 CONFIG = LeaderboardConfig(sheet_rows=4, against="edtalk", imported=[])
 PEOPLE = ("S000", "S001", "S002")
@@ -237,6 +240,21 @@ def test_frames_that_a_system_did_not_make_lower_its_coverage_and_are_told(
     assert "- In `full`, of `short`: 5 of 8 frames." in notes
     assert "- In `full`: each clip counts." in notes
     assert "short: 5 of 8 frames." in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_frames_are_called_identical_only_where_no_other_lacks_a_psnr(tmp_path):
+    systems = [
+        read_scores(write_system(tmp_path / name, {"psnr": spread(20.0)}, name=name, left_out=1,
+                                 protocol=replace(PROTOCOL, name=name, crop=crop)))
+        for name, crop in (("full", "none"), ("eat128", "eat128"))
+    ]  # fmt: skip
+    rows = pd.DataFrame([row for system in systems for row in _rows(system)])
+
+    text = page(systems, rows.assign(psnr_over_floor=np.nan), {}, "none")
+
+    note = "`psnr` of `{0}` in `{0}` leaves out 12 frames"
+    assert f"- {note.format('full')} identical to the truth." in text
+    assert f"- {note.format('eat128')} that lack it." in text
 
 
 def test_every_missing_metric_is_explained(two_systems, tmp_path, offline):

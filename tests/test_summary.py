@@ -79,7 +79,7 @@ def test_clips_that_were_lost_count_without_a_value_and_hide_no_other_reason():
 
     means = total.means()
 
-    assert (means["pairs"], means["people"], means["frames"]) == (5, 2, 12)
+    assert (means["pairs"], means["people"], means["frames"]) == (5, 2, 10)
     assert (means["psnr"], means["psnr_n"], means["psnr_left_out"]) == (20.0, 1, 2)
     assert means["acc_emo_local_low"] == pytest.approx(wilson_interval(1, 1)[0], abs=1e-6)
     assert means["reasons"]["cpbd"] == "no reason to"
