@@ -74,7 +74,7 @@ class Decoupling(nn.Module):
         now = tuple((p.data_ptr(), p._version, p.device, p.dtype) for p in self.parameters())
         if self._collapsed is None or self._collapsed[0] != now:
             with torch.autocast(now[0][2].type, enabled=False):
-                identity = torch.eye(len(self.lip_pose_bank), device=now[0][2])
+                identity = torch.eye(len(self.lip_pose_bank), device=now[0][2], dtype=now[0][3])
                 offset = torch.cat(self.layer_by_layer(torch.zeros_like(identity[:1])), 1)
                 matrix = torch.cat(self.layer_by_layer(identity), 1) - offset
                 self._collapsed = now, matrix.T.contiguous(), offset[0], self._orthonormal()
