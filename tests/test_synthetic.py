@@ -11,14 +11,8 @@ import torch
 from fixtalk.synthetic.camera import Camera
 from fixtalk.synthetic.clip import render_clip
 from fixtalk.synthetic.corpus import Seeds, plan_corpus, read_sentences
-from fixtalk.synthetic.correspondence import (
-    CroppedFrame,
-    FaceGeometry,
-    Part,
-    correspondence,
-    part_mask,
-)
-from fixtalk.synthetic.head import LANDMARK_VERTICES, MATERIALS, load_head
+from fixtalk.synthetic.correspondence import CroppedFrame, FaceGeometry, correspondence
+from fixtalk.synthetic.head import LANDMARK_VERTICES, load_head
 from fixtalk.synthetic.light import build_light
 from fixtalk.synthetic.motion import EMOTIONS, build_motion
 from fixtalk.synthetic.pose import pose_vertices
@@ -197,48 +191,6 @@ def test_positive_yaw_turns_to_the_right_of_the_picture(renderer):
     assert turned[30, 0] > straight[30, 0] + 5
 
 
-def test_parts_show_eyes_and_teeth_where_the_landmarks_say(renderer):
-    box, arkit = (16, 10, 70), coefficients(jawOpen=0.5, mouthUpperUpLeft=1, mouthUpperUpRight=1)
-    person = build_person(renderer.head, 5, 96)
-    _, points = renderer.frame(person, build_light(1), arkit, rest())
-
-    frame = CroppedFrame(arkit, rest(), box)
-    parts = part_mask(FaceGeometry(renderer.head, 5), CAMERA, frame, 140)
-
-    assert (parts.shape, parts.dtype) == ((140, 140), np.uint8)
-    places = (points - box[:2]) * 140 / box[2]
-    for eye in (slice(36, 42), slice(42, 48)):
-        x, y = places[eye].mean(0)
-        assert parts[int(y), int(x)] == Part.EYE
-    x, y = places[60:68].mean(0)
-    assert parts[int(y) - 12 : int(y) + 12, int(x)].tolist().count(Part.TEETH) > 2
-    x, y = places[27:31].mean(0)
-    assert parts[int(y), int(x)] == Part.BODY
-    assert parts[0, 0] == Part.BACKGROUND
-
-
-def test_parts_are_named_like_the_materials_of_the_head():
-    assert [part.name.lower() for part in Part] == ["background", *MATERIALS]
-
-
-@pytest.mark.parametrize("seed", [5, 101, 103])
-def test_parts_cover_the_silhouette_of_the_rendered_frame(seed):
-    """Other lamps before the same wall change the pixels of the person and no others."""
-    head, motion = load_head(0), talk(seed)
-    renderer, person = Renderer(head, CAMERA, 1), build_person(head, seed, 96)
-    first, second = build_light(1), replace(build_light(1), lamps=build_light(2).lamps)
-    labels = motion.arkit[20], motion.pose[20]
-    frames = [renderer.frame(person, light, *labels)[0] for light in (first, second)]
-
-    box = (10, 8, 80)
-    parts = part_mask(FaceGeometry(head, seed), CAMERA, CroppedFrame(*labels, box), 80)
-
-    is_person = (frames[0] != frames[1]).any(-1)[8:88, 10:90]
-    assert 0.3 < is_person.mean() < 0.9
-    assert not (is_person & (parts == Part.BACKGROUND)).any()
-    assert (is_person == (parts != Part.BACKGROUND)).mean() > 0.98  # pupils are black in any light
-
-
 def test_emotions_and_levels_are_told_apart():
     speech = speak("We chose the cheaper pair of boots.", VOICE)
     means = {
@@ -405,13 +357,14 @@ def test_hidden_side_is_invalid_and_the_wall_only_between_different_crops():
         for yaw in (-0.6, 0.6)
     ]
     moved = shots[0]._replace(box=(15, 12, 64))
-    geometry = FaceGeometry(load_head(0), 7)
+    geometry, drawn = FaceGeometry(load_head(0), 7), Renderer(load_head(0), CAMERA, 1)
+    drawn.frame(build_person(drawn.head, 7, 96), build_light(1), shots[1].arkit, shots[1].pose)
+    wall = drawn.triangle_ids[12:76, 16:80] < 0
 
     _, valid = correspondence(geometry, CAMERA, *shots, 64)
     _, still = correspondence(geometry, CAMERA, shots[1], shots[1], 64)
     _, apart = correspondence(geometry, CAMERA, moved, shots[1], 64)
 
-    wall = part_mask(geometry, CAMERA, shots[1], 64) == Part.BACKGROUND
     assert valid[0, 0]
     assert not apart[wall].any()
     assert valid[~wall].sum() < 0.75 * still[~wall].sum()

@@ -1,15 +1,14 @@
-"""Labels of frames of a person → part of each pixel, and where it lies in another frame."""
+"""Labels of two frames of a person → where each pixel of one lies in the other."""
 
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import NamedTuple, no_type_check
 
 import numpy as np
 from numba import njit
 
-from fixtalk.shapes import Bool, Float, Int, UInt8
+from fixtalk.shapes import Bool, Float, Int
 from fixtalk.synthetic.camera import Camera
-from fixtalk.synthetic.head import BODY, EYE, HAIR, LASH, TEETH, TONGUE, Head
+from fixtalk.synthetic.head import Head
 from fixtalk.synthetic.pose import pose_vertices
 from fixtalk.synthetic.raster import rasterise, weights_at
 from fixtalk.synthetic.shape import build_shape
@@ -17,18 +16,6 @@ from fixtalk.synthetic.traits import sample_traits
 
 DEPTH_FINENESS = 2  # samples of the source's depth map per pixel side
 DEPTH_TOLERANCE = 0.06  # decimetres behind the visible surface that still count as visible
-
-
-class Part(IntEnum):
-    """Values of a part mask."""
-
-    BACKGROUND = 0
-    BODY = 1 + BODY  # skin and what is painted on it: lips, brows, beard, short hair, clothes
-    EYE = 1 + EYE  # the whole eyeball: white, iris, pupil
-    LASH = 1 + LASH
-    TEETH = 1 + TEETH
-    TONGUE = 1 + TONGUE
-    HAIR = 1 + HAIR  # long hair only, which is a surface of its own
 
 
 class FaceGeometry:
@@ -46,25 +33,6 @@ class CroppedFrame(NamedTuple):
     arkit: Float[np.ndarray, "52"]
     pose: Float[np.ndarray, "6"]
     box: Sequence[float | int]  # x0, y0, side in raw pixels
-
-
-def part_mask(
-    geometry: FaceGeometry, camera: Camera, frame: CroppedFrame, resolution: int
-) -> UInt8[np.ndarray, "resolution resolution"]:
-    """The `Part` that the centre of each pixel of a crop shows.
-
-    Args:
-        geometry: the person of the frame.
-        camera: of the raw frame.
-        frame: labels and crop.
-        resolution: pixels, side of the crop.
-    """
-    head, shape = geometry.head, geometry.shape
-    vertices = pose_vertices(head, shape, frame.arkit, frame.pose)
-    screen = camera.project(vertices, resolution, frame.box)
-    ids, _ = _nearest(screen, shape.triangles, resolution)
-    parts = 1 + head.material[shape.kept][ids]
-    return np.where(ids < 0, Part.BACKGROUND, parts).astype(np.uint8)
 
 
 def correspondence(

@@ -14,7 +14,6 @@ from fixtalk.synthetic.subdivision import catmull_clark, refine_texcoords
 
 ASSET = Path(__file__).with_name("head_cc0.npz")
 BODY, EYE, LASH, TEETH, TONGUE, HAIR = range(6)
-MATERIALS = ("body", "eye", "lash", "teeth", "tongue", "hair")
 HAIR_COLUMNS, HAIR_ROWS = 40, 18
 LOWER_LASH_HEIGHT = 7.285  # lash faces below look like black bars: left out
 # Base mesh vertices in the order of iBUG 300-W: jaw, brows, nose, eyes, outer and inner lips.
