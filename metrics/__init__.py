@@ -9,7 +9,7 @@ from metrics.distribution import (
     frechet_of_moments,
     kernel_distance,
 )
-from metrics.emotion import EMOTIONS, accuracy, video_probabilities, wilson_interval
+from metrics.emotion import EMOTIONS, accuracy, wilson_interval
 from metrics.identity import cosine_similarity, identity_leakage
 from metrics.image import psnr, ssim
 from metrics.landmarks import (
@@ -55,6 +55,5 @@ __all__ = [
     "psnr",
     "ssim",
     "sync_scores",
-    "video_probabilities",
     "wilson_interval",
 ]

@@ -1,4 +1,4 @@
-"""Emotion probabilities of a video → whether the intended emotion is seen in it."""
+"""Emotions seen in videos → whether they are the intended ones, and how sure their share is."""
 
 import math
 from statistics import NormalDist
@@ -10,26 +10,6 @@ from metrics.inputs import check_numbers
 
 # classes of emotion-FAN as EAT trained it on MEAD, in its order
 EMOTIONS = ("happy", "angry", "disgusted", "fear", "sad", "neutral", "surprised", "contempt")
-
-
-def video_probabilities(
-    probabilities: Float[Tensor, "frames classes"],
-) -> Float[Tensor, " classes"]:
-    """Probability of each emotion in the whole video: the mean over its frames.
-
-    For judges that see single frames. One that pools frames itself, as emotion-FAN does by
-    attention, gives one distribution already.
-
-    Args:
-        probabilities: of each frame with a face; leave out and count the others.
-
-    Raises:
-        ValueError: no frame, or NaN.
-
-    Source: one prediction a video, as in yuangan/evaluation_eat; the mean is this project's.
-    """
-    check_numbers(probabilities=probabilities)
-    return probabilities.double().mean(dim=0)
 
 
 def accuracy(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fixtalk.synthetic import motion
-from metrics.emotion import EMOTIONS, accuracy, video_probabilities, wilson_interval
+from metrics.emotion import EMOTIONS, accuracy, wilson_interval
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "emotion.json").read_text("utf-8"))
 
@@ -42,23 +42,6 @@ def test_impossible_counts_are_refused(correct, total):
 def test_confidence_is_a_share(confidence):
     with pytest.raises(ValueError, match=f"confidence={confidence}"):
         wilson_interval(1, 2, confidence)
-
-
-def test_a_video_is_judged_by_the_mean_of_its_frames():
-    frames = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.9, 0.1], [1.0, 0.0, 0.0]])
-
-    video = video_probabilities(frames)
-
-    assert video.dtype == torch.float64
-    assert video.tolist() == pytest.approx([0.5, 1.4 / 3, 0.1 / 3])
-    assert torch.allclose(video, video_probabilities(frames.flip(0)))
-
-
-def test_a_video_without_frames_or_with_nan_is_refused():
-    with pytest.raises(ValueError, match=r"probabilities is empty: \(0, 8\)"):
-        video_probabilities(torch.zeros(0, 8))
-    with pytest.raises(ValueError, match="probabilities: 1 frames hold NaN"):
-        video_probabilities(torch.full((1, 8), torch.nan))
 
 
 def test_accuracy_counts_videos():
