@@ -43,7 +43,6 @@ class Metric:
         judge: the network that is asked, by its name in the panel; None for none.
         sees: damage to a clip after which it is expected to be worse: blur, noise, another
             person (swap), sound 3 frames late (shift), dropped frames (drop).
-        of_truth: whether the true clip has a value of its own, to compare with.
         version: raised when values change, so that old and new never share a table.
     """
 
@@ -56,7 +55,6 @@ class Metric:
     per: Literal["frame", "clip", "set"] = "frame"
     judge: str | None = None
     sees: tuple[Damage, ...] = ()
-    of_truth: bool = False
     version: int = 1
 
 
@@ -124,18 +122,16 @@ def _sharpness() -> Iterator[tuple[str, Metric]]:
         yield f"niqe_{model}", Metric(
             partial(niqe, model=model), "1", False, ("generated",), source,
             f"how unnatural the frames look, at their own resolution; {scale}",
-            of_truth=True,
         )  # fmt: skip
         yield f"niqe_{model}_288", Metric(
             partial(niqe_288, model=model), "1", False, ("generated",), source,
             f"the same after bicubic resizing to 288 pixels, 3x3 blocks; {scale}",
-            of_truth=True,
         )  # fmt: skip
     yield "cpbd", Metric(
         cpbd, "1", True, ("generated",),
         "Narvekar and Karam 2011, as python-cpbd 1.0.7",
         "share of edges without visible blur, at the frames' own resolution; rewards noise",
-        sees=("blur",), of_truth=True,
+        sees=("blur",),
     )  # fmt: skip
 
 
@@ -144,7 +140,6 @@ def _faces() -> Iterator[tuple[str, Metric]]:
         face_found, "1", True, ("face probabilities", "min_probability"),
         "facenet-pytorch MTCNN, bundled weights",
         "share of generated frames in which a detector finds a face",
-        of_truth=True,
     )  # fmt: skip
     yield "lmd_mtcnn5", Metric(
         point_distance, "px of 128", False, ("generated points", "truth points"),
@@ -173,7 +168,7 @@ def _faces() -> Iterator[tuple[str, Metric]]:
             jitter, "px of 128/frame²", False, ("generated points68",),
             "mean length of the second difference of the 68 points over time",
             "how much the face trembles from frame to frame; compare with the truth's own",
-            judge=judge, of_truth=True,
+            judge=judge,
         )  # fmt: skip
 
 
@@ -207,17 +202,17 @@ def _sync() -> Iterator[tuple[str, Metric]]:
         yield f"sync_conf_{suffix}", Metric(
             partial(_sync_part, "confidence"), "1", True, needs, source,
             "how clearly lips and sound belong together; LSE-C",
-            per="clip", judge=judge, of_truth=True, version=version,
+            per="clip", judge=judge, version=version,
         )  # fmt: skip
         yield f"sync_dist_{suffix}", Metric(
             partial(_sync_part, "distance"), "1", False, needs, source,
             "distance of lips and sound at the best shift; LSE-D",
-            per="clip", judge=judge, of_truth=True, version=version,
+            per="clip", judge=judge, version=version,
         )  # fmt: skip
         yield f"sync_offset_{suffix}", Metric(
             partial(_sync_part, "offset"), "frames", None, needs, source,
             "the best shift, negative where the sound is late; a mean of both signs hides them",
-            per="clip", judge=judge, of_truth=True, sees=("shift",), version=version,
+            per="clip", judge=judge, sees=("shift",), version=version,
         )  # fmt: skip
 
 
@@ -234,7 +229,7 @@ def _emotion() -> Iterator[tuple[str, Metric]]:
         yield f"acc_emo_{suffix}", Metric(
             accuracy, "1", True, ("predicted emotions", "true emotions"), networks[suffix],
             "share of videos whose emotion is recognised; the truth's own share is the ceiling",
-            per="clip", judge=judge, of_truth=True, version={"fan": 2, "local": 1}[suffix],
+            per="clip", judge=judge, version={"fan": 2, "local": 1}[suffix],
         )  # fmt: skip
 
 
