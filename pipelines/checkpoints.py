@@ -130,10 +130,6 @@ class Checkpoints:
                 _log.warning("%s/%s: not the mark of a state: %r", self.place, name, error)
         return sorted(found, key=lambda kept: kept.step)
 
-    def best(self) -> Kept | None:
-        """The state with the highest score, the oldest of equals."""
-        return _best(self.kept())
-
     def load(self, kept: Kept) -> dict[str, Any]:
         """The state, with its tensors on the CPU.
 
@@ -213,5 +209,6 @@ class Checkpoints:
 
 
 def _best(states: Iterable[Kept]) -> Kept | None:
+    """The state with the highest score, the oldest of equals."""
     scored = (k for k in states if k.score is not None and not math.isnan(k.score))
     return max(scored, key=lambda k: k.score, default=None)
