@@ -73,11 +73,9 @@ class Run:
         """Identifier on the server; None while it is not known."""
         return self.server.run_ids.get(self.key)
 
-    def log_metrics(
-        self, values: Mapping[str, float | None], step: int = 0, time_ms: int | None = None
-    ) -> None:
+    def log_metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
         """Append one point to the curve of each named value; None is left out."""
-        self.log_rows([(step, time_ms or _now(), values)])
+        self.log_rows([(step, _now(), values)])
 
     def log_rows(self, rows: Iterable[Row]) -> None:
         """Append many points in one go; those that are there already do not come twice."""
@@ -96,10 +94,6 @@ class Run:
         from the logged one stays as it is, with a warning.
         """
         self._log("params", params=dict(_flatten(params)))
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set or overwrite tags."""
-        self._log("tags", tags={key: str(value) for key, value in tags.items()})
 
     def log_image(self, path: Path, name: str, step: int, time_ms: int | None = None) -> None:
         """Add a PNG file to the UI's image grid `name`; a missing file raises."""

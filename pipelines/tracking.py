@@ -249,7 +249,6 @@ SENDERS: "dict[str, Callable[[MlflowClient, str, Call], None]]" = {
     "open": _open,
     "metrics": lambda client, run, call: _send_batches(client, run, "metrics", call["points"]),
     "params": _send_params,
-    "tags": lambda client, run, call: _send_batches(client, run, "tags", call["tags"].items()),
     "image": _send_image,
     "file": lambda client, run, call: client.log_artifact(run, call["file"], call["folder"]),
     "table": _send_table,

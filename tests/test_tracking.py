@@ -257,7 +257,6 @@ def log_everything(run, folder):
     run.log_model("step-1", 1, {"validation_psnr": 20.0}, "/x/1", {"kept": "last"})
     run.log_model("step-2", 2, {"validation_psnr": 21.0}, "/x/2")
     run.forget_model("step-1")
-    run.set_tags({"stage": "train"})
     note.unlink()
 
 
@@ -276,7 +275,7 @@ def check_everything(database, found):
 
 
 def test_without_trouble_nothing_waits(database, tmp_path):
-    with open_run("live", "live") as run:
+    with open_run("live", "live", {"stage": "train"}) as run:
         log_everything(run, tmp_path)
 
     check_everything(database, record(run))
@@ -284,7 +283,7 @@ def test_without_trouble_nothing_waits(database, tmp_path):
 
 
 def test_what_a_dead_server_missed_is_sent_by_any_later_stage(dead, database, tmp_path, caplog):
-    with open_run("row", "missed", {"stage": "open"}) as run:
+    with open_run("row", "missed", {"stage": "train"}) as run:
         log_everything(run, tmp_path)
     assert run.run_id is None
     assert "missed.jsonl" in waiting()
@@ -339,13 +338,13 @@ def test_dead_server_is_not_asked_again_for_a_while(dead, monkeypatch):
 
 def test_server_lost_in_the_middle_gets_all_when_it_is_back(database, monkeypatch):
     run = open_run("lost", "lost")
-    run.log_metrics({"loss": 1.0}, 1, 10)
+    run.log_rows([(1, 10, {"loss": 1.0})])
     alive, run.server.uri = run.server.uri, DEAD
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    run.log_metrics({"loss": 2.0}, 2, 20)
-    run.log_metrics({"loss": 3.0}, 3, 30)
+    run.log_rows([(2, 20, {"loss": 2.0})])
+    run.log_rows([(3, 30, {"loss": 3.0})])
     run.server.uri = alive
-    run.log_metrics({"loss": 4.0}, 4, 40)
+    run.log_rows([(4, 40, {"loss": 4.0})])
     run.finish()
 
     steps = [(step, float(step), 10 * step) for step in range(1, 5)]
@@ -356,7 +355,7 @@ def test_server_lost_in_the_middle_gets_all_when_it_is_back(database, monkeypatc
 def test_sender_that_was_killed_before_it_could_clear_up_sends_nothing_twice(
     dead, database, tmp_path
 ):
-    with open_run("twice", "twice") as run:
+    with open_run("twice", "twice", {"stage": "train"}) as run:
         log_everything(run, tmp_path)
     saved = {path: path.read_bytes() for path in Path(BACKLOG).rglob("*") if path.is_file()}
     dead()
@@ -375,7 +374,7 @@ def test_sender_that_was_killed_before_it_could_clear_up_sends_nothing_twice(
 def test_killed_process_leaves_what_it_logged(dead, tmp_path):
     code = (
         "import os, signal; from pipelines.tracking import open_run; run = open_run('k', 'killed');"
-        "run.log_metrics({'loss': 1.5}, 1, 10); os.kill(os.getpid(), signal.SIGKILL)"
+        "run.log_rows([(1, 10, {'loss': 1.5})]); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == -signal.SIGKILL
@@ -394,7 +393,7 @@ def test_what_a_server_refuses_does_not_hold_up_the_rest(dead, caplog):
     with open_run("refused", "refused") as run:
         run.log_metrics({"no*star": 1.0}, 1)
         run.log_metrics({"no*star": 1.0}, 2)
-        run.log_metrics({"loss": 2.0}, 2, 20)
+        run.log_rows([(2, 20, {"loss": 2.0})])
     dead()
     caplog.clear()
 
