@@ -216,8 +216,8 @@ def _sync() -> Iterator[tuple[str, Metric]]:
         )  # fmt: skip
 
 
-def _sync_part(part: str, video: Tensor, audio: Tensor, max_shift: int = 15) -> float:
-    return float(getattr(sync_scores(video, audio, max_shift), part))
+def _sync_part(part: str, video: Tensor, audio: Tensor) -> float:
+    return float(getattr(sync_scores(video, audio), part))
 
 
 def _emotion() -> Iterator[tuple[str, Metric]]:

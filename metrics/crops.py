@@ -19,6 +19,7 @@ EAT_WARP_SIDE = 163
 EAT_MARGIN = 1  # pixels left of and above the part of the warped picture that is kept
 SYNCNET_SIDE = 224
 SYNCNET_GREY = 110
+SYNCNET_MARGIN = 0.4  # of half the face: once left and right, twice below, none above
 SYNCNET_MEDIAN = 13  # frames
 PCAVS_PARTS = (slice(36, 42), slice(42, 48), slice(60, 68))  # right eye, left eye, inner mouth
 PCAVS_TEMPLATE = ((87, 59), (137, 59), (112, 120))
@@ -96,16 +97,13 @@ def syncnet_track(boxes: Float[Tensor, "frames 4"]) -> Float[Tensor, "frames 3"]
 
 
 def syncnet_crop(
-    frames: UInt8[Tensor, "frames 3 height width"],
-    track: Float[Tensor, "frames 3"],
-    scale: float = 0.4,
+    frames: UInt8[Tensor, "frames 3 height width"], track: Float[Tensor, "frames 3"]
 ) -> UInt8[Tensor, "frames 3 224 224"]:
     """Face of a clip as SyncNet saw it in training: chin below the middle, grey beyond the frame.
 
     Args:
         frames: RGB or BGR.
         track: half size and centre of the face in each frame, from `syncnet_track`.
-        scale: margin in shares of the half size: once left and right, twice below, none above.
 
     Raises:
         TypeError: not uint8.
@@ -117,7 +115,7 @@ def syncnet_crop(
     check_rows("track", track, (len(frames), 3))
     check_numbers(track=track)
     places = zip(frames, track.tolist(), strict=True)
-    return torch.stack([_cut(frame, half, x, y, scale) for frame, (half, x, y) in places])
+    return torch.stack([_cut(frame, half, x, y) for frame, (half, x, y) in places])
 
 
 def pcavs_track(points: Float[Tensor, "frames 68 2"]) -> Float[Tensor, "frames 2 3"]:
@@ -196,15 +194,15 @@ def _check_boxes(boxes: Tensor) -> None:
         )
 
 
-def _cut(frame: Tensor, half: float, x: float, y: float, scale: float) -> Tensor:
+def _cut(frame: Tensor, half: float, x: float, y: float) -> Tensor:
     """One crop of the frame, grey beyond it; a centre beyond counts as at the edge."""
-    margin = int(half * (1 + 2 * scale))
+    margin = int(half * (1 + 2 * SYNCNET_MARGIN))
     picture = cv2.copyMakeBorder(
         frame.permute(1, 2, 0).numpy(), *4 * (margin,),
         borderType=cv2.BORDER_CONSTANT, value=3 * (SYNCNET_GREY,),
     )  # fmt: skip
     x, y = min(max(x, 0), frame.shape[2]) + margin, min(max(y, 0), frame.shape[1]) + margin
-    rows = slice(int(y - half), int(y + half * (1 + 2 * scale)))
-    columns = slice(int(x - half * (1 + scale)), int(x + half * (1 + scale)))
+    rows = slice(int(y - half), int(y + half * (1 + 2 * SYNCNET_MARGIN)))
+    columns = slice(int(x - half * (1 + SYNCNET_MARGIN)), int(x + half * (1 + SYNCNET_MARGIN)))
     crop = cv2.resize(picture[rows, columns], (SYNCNET_SIDE, SYNCNET_SIDE))
     return torch.from_numpy(crop).permute(2, 0, 1)

@@ -110,23 +110,18 @@ class LocalEmotion(_Local):
 
     network_class = EmotionNetwork
 
-    def probabilities(
-        self,
-        frames: UInt8[Tensor, "frames 3 height width"],
-        points: Float[Tensor, "frames 68 2"] | None = None,
-    ) -> Float[Tensor, " 8"]:
+    def probabilities(self, frames: UInt8[Tensor, "frames 3 height width"]) -> Float[Tensor, " 8"]:
         """Probability of each of `metrics.emotion.EMOTIONS`: one distribution for the video.
 
         Args:
             frames: RGB, all of the video; where they do not fit, `features` and `pool` do the
                 same piece by piece.
-            points: not used.
 
         Raises:
             TypeError: frames are not uint8.
             ValueError: no frame, or not (frames, 3, height, width).
         """
-        return self.pool(self.features(frames, points))
+        return self.pool(self.features(frames))
 
     def features(
         self,

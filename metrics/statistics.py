@@ -14,6 +14,8 @@ from scipy.special import stdtr, stdtrit
 
 RESAMPLES = 10_000
 SEED = 0
+LEVEL = 0.95  # probability of an interval; a test may err with the rest
+POWER = 0.8  # probability that a test finds a difference that is there
 EXACT = 16  # clusters, at most, whose flips are all tried
 BLOCK = 500  # resamples held at once: bounds memory, not the result
 
@@ -26,7 +28,7 @@ class Interval(NamedTuple):
 
 
 def cluster_interval(
-    values: ArrayLike, clusters: ArrayLike, weights: ArrayLike | None = None, level: float = 0.95
+    values: ArrayLike, clusters: ArrayLike, weights: ArrayLike | None = None, level: float = LEVEL
 ) -> Interval | None:
     """Interval of the mean of `values`, clusters drawn with replacement; None below two of them.
 
@@ -64,15 +66,14 @@ def cluster_interval(
     return Interval(float(middle - reach), float(middle + reach))
 
 
-def jackknife(value: float, without: ArrayLike, level: float = 0.95) -> tuple[Interval, float]:
-    """Interval of a value, and two-sided p of its being 0, from its values without one cluster.
+def jackknife(value: float, without: ArrayLike) -> tuple[Interval, float]:
+    """Interval of a value at LEVEL, and two-sided p of its being 0, from values without a cluster.
 
     For what is no mean of clips, such as the distance of two sets.
 
     Args:
         value: of all clusters.
         without: (clusters,) values when each in turn is left out, two or more.
-        level: probability of the interval.
 
     Source: Efron and Tibshirani 1993, equation 11.5, on deleted groups; t with k - 1 degrees.
     """
@@ -81,7 +82,7 @@ def jackknife(value: float, without: ArrayLike, level: float = 0.95) -> tuple[In
     error = math.sqrt((count - 1) / count * np.square(left - left.mean()).sum())
     if error == 0:
         return Interval(value, value), float(value == 0)
-    reach = stdtrit(count - 1, (1 + level) / 2) * error
+    reach = stdtrit(count - 1, (1 + LEVEL) / 2) * error
     p = 2 * stdtr(count - 1, -abs(value) / error)
     return Interval(value - reach, value + reach), float(p)
 
@@ -153,23 +154,17 @@ def holm(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def clusters_needed(
-    differences: ArrayLike,
-    clusters: ArrayLike,
-    effect: float,
-    power: float = 0.8,
-    alpha: float = 0.05,
-    weights: ArrayLike | None = None,
+    differences: ArrayLike, clusters: ArrayLike, effect: float, weights: ArrayLike | None = None
 ) -> int:
-    """Clusters among which a true difference of this size would be found with this power.
+    """Clusters among which a true difference of this size would be found with POWER.
 
-    n = ((z₁₋α⸝₂ + z_power) σ / effect)², σ the deviation of what clusters add to the mean here.
+    n = ((z₁₋α⸝₂ + z_power) σ / effect)², σ the deviation of what clusters add to the mean here,
+    α = 1 - LEVEL of the two-sided test.
 
     Args:
         differences: (n,).
         clusters: (n,) labels, of two or more.
         effect: the difference to find, in the unit of the differences.
-        power: probability of finding it.
-        alpha: of the two-sided test.
         weights: (n,) of the differences in the mean; None: all weigh the same.
 
     Raises:
@@ -178,7 +173,7 @@ def clusters_needed(
     parts = _cluster_parts(differences, clusters, weights)
     if len(parts) < 2 or effect == 0:
         raise ValueError(f"{len(parts)} clusters, effect {effect}: expected 2 or more, and not 0")
-    reach = NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
+    reach = NormalDist().inv_cdf((1 + LEVEL) / 2) + NormalDist().inv_cdf(POWER)
     return max(2, math.ceil((reach * float(np.std(parts, ddof=1)) / effect) ** 2))
 
 
