@@ -149,6 +149,4 @@ def _replace_folder(work: Path, raw: Path) -> None:
 
 
 if __name__ == "__main__":
-    from pipelines.download import DownloadConfig, download  # by the name that workers know
-
     download(load_config(DownloadConfig, "download"), sys.argv[1], Path(sys.argv[2]))

@@ -100,6 +100,4 @@ def _log(
 
 
 if __name__ == "__main__":
-    from pipelines.judge import JudgeConfig, judge  # by the name that workers know
-
     judge(load_config(JudgeConfig, "judge"), *map(Path, sys.argv[1:]))
