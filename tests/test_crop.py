@@ -52,11 +52,6 @@ def listed(raw: Path, *entries: dict) -> Path:
     return raw
 
 
-def in_this_process(function, jobs, description):
-    """Saves the seconds a fresh process takes to import torch; the first test uses processes."""
-    return map(function, jobs)
-
-
 def portrait(frames: int, blank: range = range(0)) -> np.ndarray:
     """A face that drifts to the right by half a pixel a frame; without it in `blank` frames."""
     picture = astronaut()[:260, 100:420]
@@ -101,11 +96,7 @@ def cropped(tmp_path_factory) -> Path:
         entry("missing", "missing.mp4"),
         entry("gone", "gone.mp4", status="private", reason="removed by its owner"),
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FIXTALK_WORKERS", "1")  # a fresh process takes seconds to import torch
-        crop(
-            CONFIG.model_copy(update={"min_coverage": 0.2}), raw, folder / "clips" / "mine", WEIGHTS
-        )
+    crop(CONFIG.model_copy(update={"min_coverage": 0.2}), raw, folder / "clips" / "mine", WEIGHTS)
     return folder / "clips" / "mine"
 
 
@@ -217,8 +208,7 @@ def test_after_an_interruption_finished_videos_are_not_done_again(tmp_path, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "raw"]
 
 
-def test_a_result_that_a_power_cut_tore_is_made_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "map_parallel", in_this_process)
+def test_a_result_that_a_power_cut_tore_is_made_again(tmp_path):
     raw = listed(tmp_path / "raw", entry("a", "a.mp4"), entry("b", "b.mp4", status="gone"))
     write_video(raw / "a.mp4", portrait(16))
     with pytest.raises(CropError):
@@ -231,8 +221,7 @@ def test_a_result_that_a_power_cut_tore_is_made_again(tmp_path, monkeypatch):
     assert [row["clip"] for row in read_clips(tmp_path / "clips")] == ["a"]
 
 
-def test_a_name_that_a_piece_of_another_video_has_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "map_parallel", in_this_process)
+def test_a_name_that_a_piece_of_another_video_has_is_told(tmp_path):
     raw = listed(tmp_path / "raw", entry("a", "a.mp4"), entry("a#0", "b.mp4"))
     write_video(raw / "a.mp4", portrait(48))
     write_video(raw / "b.mp4", portrait(16))
@@ -246,8 +235,7 @@ def test_pieces_that_are_never_long_enough_are_refused():
         CropConfig.model_validate(CONFIG.model_dump() | {"min_frames": 31})
 
 
-def test_too_few_usable_videos_are_an_error_that_lists_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "map_parallel", in_this_process)
+def test_too_few_usable_videos_are_an_error_that_lists_them(tmp_path):
     raw = listed(
         tmp_path / "raw",
         entry("a", "a.mp4", status="blocked", reason="too many requests"),
@@ -311,8 +299,7 @@ def test_a_box_that_is_none_is_named_with_its_line(tmp_path, box):
         crop(CONFIG, raw, tmp_path / "clips", WEIGHTS)
 
 
-def test_a_published_box_is_used_in_whole_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "map_parallel", in_this_process)
+def test_a_published_box_is_used_in_whole_pixels(tmp_path):
     raw = listed(tmp_path / "raw", entry("a", "a.mp4", box=[30.4, -2.6, 199.7]))
     write_video(raw / "a.mp4", portrait(16))
 
@@ -321,8 +308,7 @@ def test_a_published_box_is_used_in_whole_pixels(tmp_path, monkeypatch):
     assert read_clips(tmp_path / "clips")[0]["box"] == [30, -3, 200]
 
 
-def test_changed_labels_are_cropped_again_after_an_interruption(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "map_parallel", in_this_process)
+def test_changed_labels_are_cropped_again_after_an_interruption(tmp_path):
     gone = entry("b", "b.mp4", status="gone")
     raw = listed(tmp_path / "raw", entry("a", "a.mp4", labels="a.npz"), gone)
     write_video(raw / "a.mp4", portrait(16))
@@ -341,7 +327,7 @@ def test_changed_labels_are_cropped_again_after_an_interruption(tmp_path, monkey
     assert read_clips(tmp_path / "clips")[0]["arkit"].max() == 0.5
 
 
-def test_real_clips_come_back_as_whole_heads(tmp_path, monkeypatch, real_clips):
+def test_real_clips_come_back_as_whole_heads(tmp_path, real_clips):
     names = {
         "edtalk/pose_source1.mp4": (-0.15, 1.3),  # cropped before: nearly the whole picture
         "liveportrait/s18.mp4": (0.5, 0.8),  # 1280x720, 30 fps
@@ -349,7 +335,6 @@ def test_real_clips_come_back_as_whole_heads(tmp_path, monkeypatch, real_clips):
     }
     entries = [entry(name, str((real_clips / name).resolve())) for name in names]
     raw = listed(tmp_path / "raw", *entries)
-    monkeypatch.setattr(stage, "map_parallel", in_this_process)
 
     crop(CONFIG.model_copy(update={"max_frames": 10_000}), raw, tmp_path / "clips", WEIGHTS)
 

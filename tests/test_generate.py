@@ -41,14 +41,6 @@ def listed(videos):
         return list(csv.DictReader(file))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_process():
-    """Starting a process costs seconds, these videos do not."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FIXTALK_WORKERS", "1")
-        yield
-
-
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """Three people who show two motions, one clip of its own each, and one training clip."""

@@ -74,7 +74,6 @@ def out(folders):
 def run(folders, out, config=CONFIG):
     inputs = (folders / name for name in ("clips", "judges", "base", "fixtalk"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FIXTALK_WORKERS", "1")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folders}/mlflow.db")
         localise(config, *inputs, out)
     return out

@@ -13,11 +13,10 @@ import pytest
 from fixtalk.dataset import read_clips
 from fixtalk.encoding import retime
 from fixtalk.media import SAMPLES_PER_FRAME, read_audio, read_video, write_video
-from pipelines import crop as stage
 from pipelines.crop import FilterConfig, crop
 from pipelines.leaks import LeakConfig
 from pipelines.pieces import Job, crop_video
-from tests.test_crop import CONFIG, WEIGHTS, entry, in_this_process, listed, portrait
+from tests.test_crop import CONFIG, WEIGHTS, entry, listed, portrait
 
 OPEN = CONFIG.filters
 ALL = LeakConfig(sound=0.2, identity=0.7)
@@ -234,8 +233,7 @@ MEAD = {
 }  # fmt: skip
 
 
-def test_real_clips_go_through_as_hdtf_and_mead_list_them(tmp_path, monkeypatch, real_clips):
-    monkeypatch.setattr(stage, "map_parallel", in_this_process)
+def test_real_clips_go_through_as_hdtf_and_mead_list_them(tmp_path, real_clips):
     videos = {"hdtf": "hdtf/WDA_AlexandriaOcasioCortez_000.mp4", "mead": "liveportrait/d11.mp4"}
     entries = [
         entry(of["clip"], str((real_clips / videos[name]).resolve())) | of | {"split": split}

@@ -39,11 +39,9 @@ def scored(tmp_path_factory):
     protocols = GenerateConfig(
         dataset="discs", protocols=["self", "cross"], max_pairs=8, batch=4, lip_gain=1.0
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FIXTALK_WORKERS", "1")
-        generate(protocols, clips, COPY_SOURCE, root / "known" / "videos")
-        overwrite(root / "known" / "videos", rows)
-        score(CONFIG, folders(root), root / "known")
+    generate(protocols, clips, COPY_SOURCE, root / "known" / "videos")
+    overwrite(root / "known" / "videos", rows)
+    score(CONFIG, folders(root), root / "known")
     return root
 
 
@@ -195,8 +193,7 @@ def compared(source=b"source", driver=b"driver", truth=b"truth", video="made.mkv
 
 
 @pytest.mark.slow
-def test_scoring_again_gives_the_same_bytes(scored, monkeypatch):
-    monkeypatch.setenv("FIXTALK_WORKERS", "1")
+def test_scoring_again_gives_the_same_bytes(scored):
     names = ("metrics.json", "scores.parquet", "preview/sheet.png")
     before = [(scored / "known" / name).read_bytes() for name in names]
 
@@ -228,8 +225,7 @@ def test_missing_video_is_named(scored, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_video_of_another_length_is_named(scored, tmp_path, monkeypatch):
-    monkeypatch.setenv("FIXTALK_WORKERS", "1")
+def test_video_of_another_length_is_named(scored, tmp_path):
     source, videos = scored / "known" / "videos", tmp_path / "videos"
     header, first = (source / "pairs.csv").read_text().splitlines()[:2]
     (videos / "self").mkdir(parents=True)

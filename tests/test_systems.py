@@ -151,11 +151,6 @@ SCRIPTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_worker(monkeypatch):
-    monkeypatch.setenv("FIXTALK_WORKERS", "1")
-
-
 def face(frames=4, side=96):
     """A photograph that moves right by a pixel a frame."""
     wide = astronaut()[20 : 20 + side]
