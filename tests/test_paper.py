@@ -17,6 +17,8 @@ from pipelines.leaderboard import LeaderboardConfig
 from pipelines.localise import LocaliseConfig
 from pipelines.recipe import TrainConfig
 from pipelines.score import ScoreConfig
+from tests.test_edi import FULL as FULL_EDI
+from tests.test_emi import FULL as FULL_EMI
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -55,6 +57,8 @@ def test_sizes_agree_and_datasets_are_known(params):
     used = {named[stage]["dataset"] for stage in ("judge", "generate", "localise")}
     assert used | set(train.datasets) <= set(named["datasets"])
     assert train.datasets == ["vfhq", "mead"]
+    assert train.emi == FULL_EMI
+    assert train.edi == FULL_EDI
 
 
 def test_it_adds_no_key_keeps_comments_and_can_be_repeated(params, tmp_path):
