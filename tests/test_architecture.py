@@ -1,6 +1,7 @@
 """The floor plan: who imports whom, one word per stage, file lengths, deps, banned keys."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ FENCES = {
     "hydra": set(),
     "torchvision": set(),
 }
+README = (ROOT / "README.md").read_text()
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
@@ -115,6 +117,14 @@ def test_a_metric_that_crop_does_not_ask_crops_nothing_again():
 
     assert len(idle) > 5
     assert not [path for path in idle if any(dep in (path, *path.parents) for dep in deps)]
+
+
+def test_the_tracking_that_the_readme_gives_away_is_all_that_it_needs():
+    names = re.search(r"`pipelines/\{(tracking.*)\}\.py`", README)[1].split(",")
+    given = {ROOT / "pipelines" / f"{name}.py" for name in names}
+
+    tracking = ROOT / "pipelines" / "tracking.py"
+    assert given == {tracking} | own_modules(tracking)
 
 
 def test_base_and_variants_are_trained_by_one_stage():
