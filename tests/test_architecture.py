@@ -119,6 +119,12 @@ def test_a_metric_that_crop_does_not_ask_crops_nothing_again():
     assert not [path for path in idle if any(dep in (path, *path.parents) for dep in deps)]
 
 
+def test_every_module_stands_in_the_readmes_tree():
+    tree = set(re.findall(r"\w+\.py", README.partition("## The tree")[2]))
+
+    assert {path.name for path in SOURCES} - tree == {"__init__.py"}
+
+
 def test_the_tracking_that_the_readme_gives_away_is_all_that_it_needs():
     names = re.search(r"`pipelines/\{(tracking.*)\}\.py`", README)[1].split(",")
     given = {ROOT / "pipelines" / f"{name}.py" for name in names}
