@@ -1,1 +1,1 @@
-"""One file per DVC stage, in data-flow order."""
+"""Stages, one word and one file each, and what they share: all that knows disk, Ray and MLflow."""
