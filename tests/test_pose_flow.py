@@ -177,7 +177,7 @@ def drawn_poses(made, frames, seed=0, **options):
 
 
 @pytest.mark.parametrize(("strength", "frames"), [(0.0, 2000), (1.0, 10000)])
-def test_head_never_wanders_off(strength, frames):
+def test_head_never_wanders_off(strength, frames, unchecked):
     drawn = drawn_poses(restless(strength), frames)
 
     assert drawn.isfinite().all()
@@ -187,7 +187,7 @@ def test_head_never_wanders_off(strength, frames):
     assert steps[-1000:].std(0).min() > 0  # and it still moves
 
 
-def test_near_the_start_steps_are_what_the_flow_says():
+def test_near_the_start_steps_are_what_the_flow_says(unchecked):
     made = restless(0.0)
     made.offset.data.zero_()
 
