@@ -89,14 +89,13 @@ def test_consumers_gradients_stay_on(model):
 @pytest.mark.parametrize("component", ["lip", "pose", "expression"])
 def test_each_component_has_its_own_driver(model, component):
     others = tuple(c for c in ("lip", "pose", "expression") if c != component)
-    rest = driver(1, components=others)
-    a = frames(model, rest, driver(1, components=(component,)))
+    rest, own = driver(1, components=others), {"components": (component,)}
+    a = frames(model, rest, driver(1, **own), batch=10)
 
-    b = frames(model, rest, driver(2, start=8, components=(component,)))
-    still = frames(model, rest)
-    silent = frames(model, rest, driver(2, components=(component,)), gains={component: 0.0})
-    louder = frames(model, rest, driver(2, start=8, components=(component,)),
-                    gains={component: 3.0})  # fmt: skip
+    b = frames(model, rest, driver(2, start=8, **own), batch=10)
+    still = frames(model, rest, batch=10)
+    silent = frames(model, rest, driver(2, **own), gains={component: 0.0}, batch=10)
+    louder = frames(model, rest, driver(2, start=8, **own), gains={component: 3.0}, batch=10)
 
     assert not np.array_equal(a, b)
     assert np.array_equal(silent, still)  # the source's own
