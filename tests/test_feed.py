@@ -127,9 +127,14 @@ def test_clips_that_cannot_be_trained_on_are_refused(config, clips, tmp_path):
     lonely = config.model_copy(update={"validation_people": 7})
     others = write_clips(tmp_path / "others", split="test")
 
-    with pytest.raises(ValueError, match=r"synthetic holds 64 px clips, .* is 128: set it equal"):
+    with pytest.raises(
+        ValueError,
+        match=r"synthetic holds 64 px clips, train.model.resolution is 128: set it equal",
+    ):
         find_corpus(large, clips)
-    with pytest.raises(ValueError, match=r"8 people .* 7 of them .* at least 2 must remain"):
+    with pytest.raises(
+        ValueError, match=r"8 people .* 7 of them for validation.* at least 2 must remain"
+    ):
         find_corpus(lonely, clips)
     with pytest.raises(ValueError, match=r"others/synthetic: no clip of split 'train'; take"):
         find_corpus(config, others)

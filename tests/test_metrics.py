@@ -223,14 +223,3 @@ def test_cosine_of_a_zero_embedding_is_nan_and_of_itself_one():
 
 def test_face_found_counts_probabilities_above_the_bound():
     assert face_found(torch.tensor([0.0, 0.9, 0.95, 1.0]), 0.9).tolist() == [0, 0, 1, 1]
-
-
-def test_every_metric_says_what_it_is():
-    assert {"psnr", "ssim", "ssim_gaussian", "lmd_mtcnn5", "face_found", "leak_pixels"} < set(
-        METRICS
-    )
-    for name, metric in METRICS.items():
-        assert metric.unit, name
-        assert metric.needs, name
-        assert metric.source, name
-        assert metric.meaning, name
