@@ -485,7 +485,8 @@ def test_what_an_older_server_has_no_endpoint_for_is_left_out(
 def test_endpoints_that_a_proxy_without_its_server_does_not_know_lose_nothing(
     database, tmp_path, monkeypatch, unknown
 ):
-    with monkeypatch.context() as patch, open_run("proxy", f"proxy {unknown[0]}") as run:
+    key = f"proxy {unknown[0]}"
+    with monkeypatch.context() as patch, open_run("proxy", key, {"stage": "train"}) as run:
         for name in unknown:
             patch.setattr(MlflowClient, name, no_endpoint)
         log_everything(run, tmp_path)
@@ -493,7 +494,7 @@ def test_endpoints_that_a_proxy_without_its_server_does_not_know_lose_nothing(
     with open_run("later", "later"):
         pass
 
-    check_everything(database, record_of(f"proxy {unknown[0]}"))
+    check_everything(database, record_of(key))
     assert waiting() == []
 
 
