@@ -6,6 +6,7 @@ what was there before. One process writes to a place; any number may read.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -22,6 +23,8 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from pipelines.files import replacing
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +84,8 @@ class Checkpoints:
     def save(self, state: Mapping[str, Any], step: int, score: float | None = None) -> None:
         """Take a snapshot now and write it in the background, after the write before.
 
-        If that one failed, a storage that was away for a while has a second chance: this one is
-        waited for.
+        If that one failed, but for a full disk, a storage that was away for a while has a second
+        chance: this one is waited for.
 
         Args:
             state: what `torch.load(weights_only=True)` can read back, tensors on any device.
@@ -90,12 +93,14 @@ class Checkpoints:
             score: decides which state is the best; higher is better.
 
         Raises:
-            OSError: the write before failed, and so did this one.
+            OSError: the write before failed, and so did this one; or the disk is full.
         """
         try:
             self.flush()
             has_failed = False
         except OSError as error:
+            if getattr(error.__cause__, "errno", None) in FULL:
+                raise
             _log.warning("%s", error)
             has_failed = True
         snapshot = io.BytesIO()
