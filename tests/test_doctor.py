@@ -341,6 +341,8 @@ def test_command_shows_what_to_do_and_fails_only_where_something_must_change(
     assert healthy.exit_code == 0, healthy.output
     assert "WARN" in healthy.output  # no weights here
     assert "FAIL" not in healthy.output
+    for name in ("torch", "speech engine", "MTCNN", "disk", "device"):
+        assert name in healthy.output
     assert broken.exit_code == 1
     assert "FAIL" in broken.output
     assert "unset" in broken.output
