@@ -1,5 +1,7 @@
 """Each control moves its own part of the face most, and each part is moved most by its own."""
 
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -19,27 +21,36 @@ from fixtalk.synthetic.head import load_head
 from fixtalk.synthetic.light import build_light
 from fixtalk.synthetic.motion import build_motion
 from fixtalk.synthetic.render import LANDMARK_VERTICES, Renderer, build_person
+from fixtalk.synthetic.shape import build_shape
 from fixtalk.synthetic.speech import speak
+from fixtalk.synthetic.traits import sample_traits
 from pipelines.panel import seat_panel
 from tests.conftest import ROOT
 
 MODEL, JUDGES = ROOT / "models" / "fixtalk", ROOT / "models" / "judges"
-CLIPS = ROOT / "baselines" / "model" / "clips"  # each person in two motions, with sound and labels
+CLIPS = ROOT / "data" / "clips" / "synthetic"  # each held-out person in the same motions
+SWAPS = ("m0", "m1"), ("m2", "m3")  # of these: other words, another head, another emotion
 NOSE = slice(27, 36)  # of the 68 landmarks of iBUG 300-W
 RIGID = [0, 1, 2, 14, 15, 16, *range(27, 36), 36, 39, 42, 45]  # ears, nose, corners of the eyes
 INPUTS = ("lip", "pose", "expression")  # by speech, a clip, a label
 FRAMES = 12
 
 
-def in_own_pose(points):
-    """Landmarks less those of the resting head in the same pose, along and across the eyes' line.
+@cache
+def at_rest(identity_seed):
+    """Landmarks of a person who neither speaks nor feels anything, y down, in eye distances."""
+    shape = build_shape(load_head(0), sample_traits(identity_seed))
+    points = shape.vertices[list(LANDMARK_VERTICES)] * [1, -1, -1.0]
+    eyes = np.array([points[eye].mean(0) for eye in EYES])
+    return (points - eyes.mean(0)) / np.linalg.norm(eyes[1] - eyes[0])
+
+
+def in_own_pose(points, rest):
+    """Landmarks less those of the person at rest in the same pose, along and across the eyes' line.
 
     In eye distances. The pose is that of the points that no face can move: without it a head that
-    nods lifts its brows, and one that turns opens its mouth.
+    nods lifts its brows, and one that turns opens its mouth. So does a head of another shape.
     """
-    rest = load_head(0).neutral[list(LANDMARK_VERTICES)] * [1, -1, -1.0]
-    eyes = np.array([rest[eye].mean(0) for eye in EYES])
-    rest = (rest - eyes.mean(0)) / np.linalg.norm(eyes[1] - eyes[0])
     camera = np.diag([CAMERA_DISTANCE, CAMERA_DISTANCE, 1.0])
     left_over = []
     for frame in points:
@@ -55,14 +66,14 @@ def in_own_pose(points):
     return np.stack(left_over)
 
 
-def shapes(points):
+def shapes(points, rest):
     """Mouth, place of the head, and brows and eyes in each frame: two numbers each.
 
     The mouth in usual changes, all else in eye distances; mouth, brows and eyes as they are in
     the pose of the head (`in_own_pose`). Grey levels tell nothing here: a head that turns changes
     each pixel of a mouth.
     """
-    own = in_own_pose(points)
+    own = in_own_pose(points, rest)
     gap = own[:, INNER_LIPS[0], 1] - own[:, INNER_LIPS[1], 1]
     width = own[:, CORNERS[1], 0] - own[:, CORNERS[0], 0]
     brows = own[:, BROWS, 1].mean(1) - own[:, 36:48, 1].mean(1)
@@ -72,9 +83,13 @@ def shapes(points):
     return np.stack([gap, width], 1) / USUAL_MOUTH[1], head, np.stack([brows, opening], 1)
 
 
-def moved(before, after):
-    """How far mouth, head, brows and eyes lie apart, from landmarks of the same frames twice."""
-    pairs = zip(shapes(before), shapes(after), strict=True)
+def moved(before, after, rest):
+    """How far mouth, head, brows and eyes of a person lie apart, by landmarks of two videos.
+
+    Frames that only one of them has are left out.
+    """
+    both = min(len(before), len(after))
+    pairs = zip(shapes(before[:both], rest), shapes(after[:both], rest), strict=True)
     return [np.linalg.norm(one - other, axis=1).mean() for one, other in pairs]
 
 
@@ -115,8 +130,9 @@ def test_exact_faces_are_moved_most_by_the_input_of_each_region():
 
     tables = []
     for who in people:
-        made = rendered(renderer, *(shown[who, motion] for motion in motions))
-        tables.append([moved(made[None], made[swapped]) for swapped in INPUTS])
+        clips = [shown[who, motion] for motion in motions]
+        made, rest = rendered(renderer, *clips), at_rest(clips[0].identity_seed)
+        tables.append([moved(made[None], made[swapped], rest) for swapped in INPUTS])
     table = np.mean(tables, axis=0)
 
     assert table.argmax(axis=0).tolist() == [0, 1, 2], f"inputs × regions:\n{table.round(3)}"
@@ -150,19 +166,20 @@ def animated(model, mine, other, stranger):
     return made
 
 
-def apart(judges, before, after):
+def apart(judges, before, after, rest):
     """How far the person, mouth, head, brows and eyes lie apart, as the judges see two videos."""
     videos = [torch.from_numpy(np.stack(v)).permute(0, 3, 1, 2) for v in (before, after)]
     people = [judges["local_identity"].embed(video).mean(0) for video in videos]
     points = [judges["local_landmarks"].points(video).double().numpy() for video in videos]
-    return [1 - float(torch.cosine_similarity(*people, dim=0)), *moved(*points)]
+    return [1 - float(torch.cosine_similarity(*people, dim=0)), *moved(*points, rest)]
 
 
 @pytest.fixture(scope="module")
 def table():
     """Inputs × regions, in shares of what filmed clips differ by; each begins with who is seen."""
-    if not (MODEL / "config.json").is_file() or not (JUDGES / "judges.json").is_file():
-        pytest.skip(f"no trained model at {MODEL}, or no judges at {JUDGES}: run `make repro`")
+    needed = MODEL / "config.json", JUDGES / "judges.json", CLIPS / "index.csv"
+    if missing := [str(path) for path in needed if not path.is_file()]:
+        pytest.skip(f"no {', '.join(missing)}: run `make repro`")
     model = fixtalk.load_checkpoint(MODEL)
     if model.speech is None:
         pytest.skip(f"{MODEL} has no audio encoder: train one (params.yaml, train.speech)")
@@ -170,12 +187,14 @@ def table():
     rows = {(row["person"], row["motion"]): row for row in read_clips(CLIPS, "test")}
     people = sorted({person for person, _ in rows})
     tables, natural = [], []
-    for who, neighbour in zip(people, people[1:] + people[:1], strict=True):
-        mine, other, stranger = rows[who, "m0"], rows[who, "m1"], rows[neighbour, "m0"]
-        made = animated(model, mine, other, stranger)
-        tables.append([apart(judges, made[None], made[swapped]) for swapped in ("source", *INPUTS)])
+    neighbours = zip(people, people[1:] + people[:1], strict=True)
+    for (who, neighbour), (one, another) in product(neighbours, SWAPS):
+        mine, other, stranger = rows[who, one], rows[who, another], rows[neighbour, one]
+        rest, made = at_rest(mine["identity_seed"]), animated(model, mine, other, stranger)
+        swaps = [made[swapped] for swapped in ("source", *INPUTS)]
+        tables.append([apart(judges, made[None], swap, rest) for swap in swaps])
         filmed = [frames_of(row, model.config.resolution) for row in (mine, other, stranger)]
-        moves, people_differ = (apart(judges, filmed[0], video) for video in filmed[1:])
+        moves, people_differ = (apart(judges, filmed[0], video, rest) for video in filmed[1:])
         natural.append([people_differ[0], *moves[1:]])
 
     return np.mean(tables, axis=0) / np.mean(natural, axis=0)
