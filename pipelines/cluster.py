@@ -86,6 +86,8 @@ def ray_session() -> Iterator[Cluster]:
         os.environ.setdefault(name, value)
     import ray
 
+    if os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0":  # read when Ray is imported
+        ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if address:
         ray.init(**quiet)

@@ -61,6 +61,7 @@ with ray_session() as cluster:
 """
 MAP = """
 import json, os
+import ray  # before the session asks it to stay on loopback
 from pipelines.cluster import map_parallel
 from tests.sockets import listening
 from tasks import square_beside_another
