@@ -58,16 +58,27 @@ def _shared_out(matrices: Sequence[Tensor]) -> list[Tensor]:
     if not (distributed.is_available() and distributed.is_initialized() and matrices):
         return [orthogonal(matrix) for matrix in matrices]
     rank, workers = distributed.get_rank(), distributed.get_world_size()
-    told = matrices[0].new_zeros(sum(matrix.numel() for matrix in matrices))
-    parts = told.split([matrix.numel() for matrix in matrices])
-    moves = [part.view_as(matrix) for part, matrix in zip(parts, matrices, strict=True)]
+    shares: list[list[int]] = [[] for _ in range(workers)]
     loads = [0] * workers
-    for move, matrix in sorted(zip(moves, matrices, strict=True), key=lambda pair: -_cost(pair[1])):
+    for number in sorted(range(len(matrices)), key=lambda number: -_cost(matrices[number])):
         least = loads.index(min(loads))
-        loads[least] += _cost(matrix)
-        if least == rank:
-            move.copy_(orthogonal(matrix))
-    distributed.all_reduce(told)  # of zeros and what one worker says: exact
+        loads[least] += _cost(matrices[number])
+        shares[least].append(number)
+    moves, told = list(matrices), []
+    for worker, share in enumerate(shares):
+        told.append(matrices[0].new_empty(sum(matrices[number].numel() for number in share)))
+        parts = told[-1].split([matrices[number].numel() for number in share])
+        for number, part in zip(share, parts, strict=True):
+            moves[number] = part.view_as(matrices[number])
+            if worker == rank:
+                moves[number].copy_(orthogonal(matrices[number]))
+    sent = [
+        distributed.broadcast(flat, worker, async_op=True)
+        for worker, flat in enumerate(told)
+        if len(flat)
+    ]
+    for each in sent:
+        each.wait()
     return moves
 
 
