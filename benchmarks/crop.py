@@ -35,7 +35,7 @@ SHARED = Path(os.environ.get("FIXTALK_SHARED", ROOT.parent / "shared"))
 REAL = SHARED / "real" / "hdtf" / "WDA_AlexandriaOcasioCortez_000.mp4"
 SIDE, CRF, PIECE = 512, 18, 250
 BATCH, STEPS = 16, 20
-PEOPLE, VIDEOS = 8, 48  # two workers take four seconds to start
+PEOPLE, VIDEOS = 8, 48  # actors take five seconds to start
 PLAIN = Augmentation(flip=0.0, colour=0.0, driver_colour=0.0, driver_stretch=0.0)
 PEAK = """
 import resource, sys
