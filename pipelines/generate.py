@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -44,7 +44,9 @@ class GenerateConfig(StageConfig):
     protocols: list[Literal["self", "cross", "audio"]] = Field(min_length=1)
     max_pairs: int = Field(ge=1, description="pairs of each protocol, spread over people")
     batch: int = Field(ge=1, description="frames the model sees at once")
-    lip_gain: float = Field(ge=0, le=10, description="times the motion of lips driven by speech")
+    gains: dict[Literal["lip", "pose", "expression"], Annotated[float, Field(ge=0, le=10)]] = Field(
+        description="times each component's motion in the audio protocol; where missing: 1"
+    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def generate(config: GenerateConfig, clips: Path, model: Path, videos: Path) -> 
     partial = videos.parent / f".{videos.name}.partial"
     _start_or_resume(partial, _fingerprint(config, model, system, pairs, rows))
     made = partial / "videos"
-    spoken = scripts(pairs, rows, system, config.lip_gain)
+    spoken = scripts(pairs, rows, system, config.gains)
     jobs = [
         Job(pair, model, config.batch, rows[pair.source_clip]["video"],
             rows[pair.driver_clip]["video"], script, made / pair.protocol / f"{pair.pair}.mkv")
@@ -233,7 +235,7 @@ def _fingerprint(
 ) -> str:
     """Hash of all that decides the videos, so that a resumed folder never mixes two models."""
     digest = hashlib.sha256(
-        f"{system} {config.batch} {config.lip_gain} {torch.__version__}".encode()
+        f"{system} {config.batch} {sorted(config.gains.items())} {torch.__version__}".encode()
     )
     weights = [model / "config.json", *model.glob("*.safetensors")]
     for path in sorted({*weights, *Path(fixtalk.__file__).parent.glob("*.py")}):

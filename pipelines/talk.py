@@ -21,13 +21,13 @@ CONTROLS: tuple[Voice, ...] = ("silent", "shuffled")
 
 @dataclass(frozen=True)
 class Script:
-    """What is said and felt in a video of the audio protocol, and how far lips go with it."""
+    """What is said and felt in a video of the audio protocol, and how far the face goes with it."""
 
     voice: Voice
     audio: bytes  # int16 samples at 16 kHz: the clip's own, or another's
     emotion: str | None
     level: float | None
-    lip_gain: float  # times the motion of heard lips about the source's own
+    gains: Mapping[str, float]  # of components: times their motion about the source's own
 
     def drivers(self, head: np.ndarray) -> list[AnyDriver]:
         """Poses of the head's frames, lips of the speech, the expression of the label.
@@ -50,7 +50,10 @@ class Script:
 
 
 def scripts(
-    pairs: Sequence[Pair], rows: Mapping[str, Mapping[str, Any]], system: str, lip_gain: float
+    pairs: Sequence[Pair],
+    rows: Mapping[str, Mapping[str, Any]],
+    system: str,
+    gains: Mapping[str, float],
 ) -> Iterator[Script | None]:
     """What is said in each pair; shuffled voices say what the pair half a list on should say.
 
@@ -67,7 +70,7 @@ def scripts(
         if voice == "shuffled":
             other = spoken[(spoken.index(pair.truth_clip) + len(spoken) // 2) % len(spoken)]
             audio = _another_voice(rows[other]["audio"], len(audio))
-        yield Script(voice, audio, row["emotion"], row["level"], lip_gain)
+        yield Script(voice, audio, row["emotion"], row["level"], gains)
 
 
 def perform(
@@ -90,7 +93,7 @@ def perform(
         script.drivers(head),
         calming=Calming(None),
         batch=batch,
-        gains={"lip": script.lip_gain},
+        gains=script.gains,
     )
     return watch.each(batches)
 

@@ -32,7 +32,7 @@ from tests.discs import clip_row, disc, write_clips
 
 COPY_SOURCE = Path(__file__).parent.parent / "models" / "copy_source"
 CONFIG = GenerateConfig(
-    dataset="discs", protocols=["self", "cross"], max_pairs=8, batch=4, lip_gain=1.0
+    dataset="discs", protocols=["self", "cross"], max_pairs=8, batch=4, gains={}
 )
 
 
@@ -164,10 +164,12 @@ def spoken(tmp_path_factory):
     config = CONFIG.model_copy(update={"protocols": ["self", "audio"]})
     for system in ("hears", "shuffled", "silent"):
         generate(config, clips, folder / "model", folder / system / "videos")
-    for name, system, gain in (
-        ("shut", "hears", 0.0), ("wide", "hears", 2.0), ("shut", "shuffled", 0.0),
+    for name, system, gains in (
+        ("shut", "hears", {"lip": 0.0}), ("wide", "hears", {"lip": 2.0}),
+        ("shut", "shuffled", {"lip": 0.0}), ("calm", "silent", {"expression": 0.0}),
+        ("moody", "silent", {"expression": 2.0}),
     ):  # fmt: skip
-        told = config.model_copy(update={"lip_gain": gain})
+        told = config.model_copy(update={"gains": gains})
         generate(told, clips, folder / "model", folder / name / system / "videos")
     return folder
 
@@ -198,6 +200,13 @@ def test_gain_of_heard_lips_goes_from_silence_to_exaggeration(spoken):
     assert np.array_equal(shut, silent)
     assert np.array_equal(shuffled, silent)
     assert abs(wide - silent).mean() > 1.2 * abs(own - silent).mean()
+
+
+def test_gain_of_the_expression_goes_from_the_source_to_exaggeration(spoken):
+    names = ("calm/silent", "silent", "moody/silent")
+    calm, plain, moody = (np.stack(frames_of(spoken, name)).astype(float) for name in names)
+
+    assert abs(moody - calm).mean() > 1.2 * abs(plain - calm).mean() > 0
 
 
 def test_gain_of_heard_lips_leaves_the_other_protocols_alone(spoken):
@@ -386,7 +395,7 @@ def test_only_config_and_weights_of_the_model_decide_the_videos(tmp_path):
 
 def test_lips_of_another_gain_are_other_videos(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    wide = CONFIG.model_copy(update={"lip_gain": 1.3})
+    wide = CONFIG.model_copy(update={"gains": {"lip": 1.3}})
 
     stamps = [_fingerprint(config, tmp_path, "system", [], {}) for config in (CONFIG, wide)]
 

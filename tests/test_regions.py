@@ -24,6 +24,8 @@ from fixtalk.synthetic.render import LANDMARK_VERTICES, Renderer, build_person
 from fixtalk.synthetic.shape import build_shape
 from fixtalk.synthetic.speech import speak
 from fixtalk.synthetic.traits import sample_traits
+from pipelines.config import load_config
+from pipelines.generate import GenerateConfig
 from pipelines.panel import seat_panel
 from tests.conftest import ROOT
 
@@ -156,13 +158,19 @@ def driver(row, component, side):
 
 
 def animated(model, mine, other, stranger):
-    """What the model makes of a person's clip, each input taken from another clip in turn."""
+    """What the model makes of a person's clip, each input taken from another clip in turn.
+
+    Lips and expression move as far as in the leaderboard's videos.
+    """
     side = model.config.resolution
+    gains = load_config(GenerateConfig, "generate", ROOT / "params.yaml").gains
     made = {}
     for swapped in (None, "source", *INPUTS):
         source = frames_of(stranger if swapped == "source" else mine, side)[0]
         drivers = [driver(other if name == swapped else mine, name, side) for name in INPUTS]
-        made[swapped] = np.stack(list(fixtalk.animate(model, source, drivers, batch=25)))
+        made[swapped] = np.stack(
+            list(fixtalk.animate(model, source, drivers, batch=25, gains=gains))
+        )
     return made
 
 

@@ -125,7 +125,7 @@ def rerun(material, tmp_path):
         monkeypatch.setenv("FIXTALK_WORKERS", str(workers))
         torch.set_num_threads(threads)
         protocols = GenerateConfig(
-            dataset="rendered", protocols=["self"], max_pairs=4, batch=batch, lip_gain=1.0
+            dataset="rendered", protocols=["self"], max_pairs=4, batch=batch, gains={}
         )
         videos = tmp_path / name / "videos"
         generate(protocols, material / "clips", MODEL, videos)

@@ -37,7 +37,7 @@ def scored(tmp_path_factory):
     ]
     clips = write_clips(root / "clips", rows)
     protocols = GenerateConfig(
-        dataset="discs", protocols=["self", "cross"], max_pairs=8, batch=4, lip_gain=1.0
+        dataset="discs", protocols=["self", "cross"], max_pairs=8, batch=4, gains={}
     )
     generate(protocols, clips, COPY_SOURCE, root / "known" / "videos")
     overwrite(root / "known" / "videos", rows)

@@ -484,7 +484,7 @@ def test_a_protocol_becomes_files_for_any_system_and_its_truth(clone, tmp_path):
         row |= {"audio": np.arange(6 * 640, dtype="<i2").tobytes(), "emotion": "happy"}
     clips = write_clips(tmp_path / "clips" / "discs", rows)
     config = GenerateConfig(
-        dataset="discs", protocols=["self", "cross"], max_pairs=3, batch=4, lip_gain=1.0
+        dataset="discs", protocols=["self", "cross"], max_pairs=3, batch=4, gains={}
     )
     videos, out = tmp_path / "results" / "copy_source" / "videos", tmp_path / "out"
     generate(config, clips, ROOT / "models" / "copy_source", videos)

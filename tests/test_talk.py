@@ -11,7 +11,7 @@ SOUND = np.zeros(4 * 640, "<i2").tobytes()
 
 
 def drivers(voice, emotion, level):
-    found = Script(voice, SOUND, emotion, level, lip_gain=1.0).drivers(HEAD)
+    found = Script(voice, SOUND, emotion, level, gains={}).drivers(HEAD)
     return {driver.components: driver for driver in found}
 
 
