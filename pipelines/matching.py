@@ -1,12 +1,12 @@
 """Folders of videos, sounds and labels → clips that have one name in all of them."""
 
 import csv
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from unicodedata import normalize
+
+from pipelines.files import visible_files
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
 SOUNDS = VIDEOS | {".wav", ".mp3", ".m4a", ".flac", ".ogg", ".aac"}
@@ -73,7 +73,7 @@ def by_name(folder: Path, suffixes: set[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise CompareError(f"{folder}: not a folder")
     files: dict[str, Path] = {}
-    for path in sorted(_visible(folder)):
+    for path in sorted(visible_files(folder)):
         if path.suffix.lower() not in suffixes or not path.is_file():
             continue
         name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
@@ -85,19 +85,6 @@ def by_name(folder: Path, suffixes: set[str]) -> dict[str, Path]:
     if not files:
         raise CompareError(f"{folder}: no file ({', '.join(sorted(suffixes))}) in it")
     return files
-
-
-def _visible(folder: Path) -> Iterator[Path]:
-    """Paths of what lies below a folder, without folders."""
-    for place, folders, files in os.walk(folder, followlinks=True):
-        here = Path(place).absolute()
-        above = {path.resolve() for path in (here, *here.parents)}
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (here / name).resolve() not in above
-        ]
-        yield from (Path(place) / name for name in files if not name.startswith("."))
 
 
 def read_labels(path: Path) -> dict[str, dict[str, str]]:

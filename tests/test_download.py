@@ -160,6 +160,19 @@ def test_folder_lists_every_video_with_a_reason(tmp_path):
     assert {row["split"] for row in rows.values()} == {"test"}
 
 
+def test_linked_folders_are_entered_and_hidden_files_are_not(tmp_path):
+    frames = np.zeros((6, 32, 32, 3), np.uint8)
+    mine, raw = tmp_path / "mine", tmp_path / "raw" / "folder"
+    write_video(tmp_path / "elsewhere" / "good.mp4", frames)
+    write_video(mine / "._good.mp4", frames)
+    (mine / "linked").symlink_to(tmp_path / "elsewhere")
+    (mine / "up").symlink_to(tmp_path)
+
+    download(config_of(folder=str(mine)), "folder", raw)
+
+    assert [row["clip"] for row in rows_of(raw / "manifest.jsonl")] == ["linked/good"]
+
+
 def test_too_few_usable_videos_fail_with_the_list(tmp_path):
     make_folder(tmp_path / "mine")
     raw = tmp_path / "raw" / "folder"

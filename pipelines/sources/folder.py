@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from pipelines.cluster import map_parallel
+from pipelines.files import visible_files
 from pipelines.manifest import manifest_row, sha256_of
 from pipelines.sources.collected import Collected, DownloadError, ListedConfig
 
@@ -32,7 +33,7 @@ def list_folder(config: FolderConfig, raw: Path) -> Collected:
         raise DownloadError(f"download.folder.path: {folder} is not a folder")
     videos = sorted(
         path
-        for path in folder.rglob("*")
+        for path in visible_files(folder)
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
     )
     if not videos:
