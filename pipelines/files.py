@@ -41,22 +41,6 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
-    """What lies below a folder, without folders and without what begins with a dot.
-
-    Linked folders are entered, but for one that leads back to where it lies.
-    """
-    for place, folders, files in os.walk(folder, followlinks=True):
-        here = Path(place).absolute()
-        above = {path.resolve() for path in (here, *here.parents)}
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (here / name).resolve() not in above
-        ]
-        yield from (Path(place) / name for name in files if not name.startswith("."))
-
-
 def require_writable(folder: Path) -> None:
     """Make a folder if it is missing, and see that files can be made in it.
 

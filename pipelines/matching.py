@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 from unicodedata import normalize
 
-from pipelines.files import visible_files
+from pipelines.listing import visible_files
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
 SOUNDS = VIDEOS | {".wav", ".mp3", ".m4a", ".flac", ".ogg", ".aac"}

@@ -1,6 +1,7 @@
 """The download stage: the rendered corpus resumes and repeats; a folder is listed with reasons."""
 
 import json
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -165,12 +166,30 @@ def test_linked_folders_are_entered_and_hidden_files_are_not(tmp_path):
     mine, raw = tmp_path / "mine", tmp_path / "raw" / "folder"
     write_video(tmp_path / "elsewhere" / "good.mp4", frames)
     write_video(mine / "._good.mp4", frames)
-    (mine / "linked").symlink_to(tmp_path / "elsewhere")
-    (mine / "up").symlink_to(tmp_path)
+    homes = {"linked": "elsewhere", "once more": "elsewhere", "up": ".", "gone": "nowhere"}
+    for name, home in homes.items():
+        (mine / name).symlink_to(tmp_path / home)
+    (mine / "round.mp4").symlink_to(mine / "round.mp4")
 
-    download(config_of(folder=str(mine)), "folder", raw)
+    download(config_of(folder=str(mine), min_coverage=0.3), "folder", raw)
 
-    assert [row["clip"] for row in rows_of(raw / "manifest.jsonl")] == ["linked/good"]
+    rows = {row["clip"]: row for row in rows_of(raw / "manifest.jsonl")}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "linked/good": "ok", "gone": "unreadable", "round": "unreadable"
+    }  # fmt: skip
+    assert (
+        rows["gone"]["reason"] == f"{mine / 'gone'}: a link that leads nowhere; mend or delete it"
+    )
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    with pytest.raises(OSError, match=f"{tmp_path}: cannot be listed .Permission denied.; see"):
+        download(config_of(folder=str(tmp_path)), "folder", tmp_path / "raw" / "folder")
 
 
 def test_too_few_usable_videos_fail_with_the_list(tmp_path):

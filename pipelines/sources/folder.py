@@ -1,5 +1,6 @@
 """A folder → rows of the videos in it, which stay where they are."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from pipelines.cluster import map_parallel
-from pipelines.files import visible_files
+from pipelines.listing import visible_files
 from pipelines.manifest import manifest_row, sha256_of
 from pipelines.sources.collected import Collected, DownloadError, ListedConfig
 
@@ -25,17 +26,18 @@ def list_folder(config: FolderConfig, raw: Path) -> Collected:
 
     Raises:
         DownloadError: no folder named, not a folder, or no video in it.
+        OSError: a folder in it cannot be listed.
     """
     if config.path is None:
         raise DownloadError("download.folder.path in params.yaml is null: name your folder there")
     folder = Path(config.path).expanduser().resolve()
     if not folder.is_dir():
         raise DownloadError(f"download.folder.path: {folder} is not a folder")
-    videos = sorted(
-        path
-        for path in visible_files(folder)
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
-    )
+    found: dict[str, Path] = {}  # a video that two links lead to counts once
+    for path in sorted(visible_files(folder)):
+        if _is_listed(path):
+            found.setdefault(os.path.realpath(path), path)
+    videos = list(found.values())
     if not videos:
         suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
         raise DownloadError(f"{folder}: no video found ({suffixes})")
@@ -51,12 +53,22 @@ def list_folder(config: FolderConfig, raw: Path) -> Collected:
     return Collected(rows, raw)
 
 
+def _is_listed(path: Path) -> bool:
+    """Whether it is a video, or a link that leads nowhere, or where nothing may be read."""
+    try:
+        return path.suffix.lower() in VIDEO_SUFFIXES if path.is_file() else not path.exists()
+    except OSError:
+        return True
+
+
 def _row_of_file(item: tuple[str, Path]) -> dict[str, Any]:
     name, video = item
     status, reason, digest, num_bytes = "ok", None, None, None
     from fixtalk.media import MediaError, probe
 
     try:
+        if not video.exists():
+            raise FileNotFoundError(f"{video}: a link that leads nowhere; mend or delete it")
         num_bytes = video.stat().st_size
         digest = sha256_of(video)
         if num_bytes == 0:
