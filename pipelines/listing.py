@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
+
 
 def visible_files(folder: Path) -> Iterator[Path]:
     """What lies below a folder, without folders and without what begins with a dot.

@@ -6,9 +6,8 @@ from io import StringIO
 from pathlib import Path
 from unicodedata import normalize
 
-from pipelines.listing import visible_files
+from pipelines.listing import VIDEOS, visible_files
 
-VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
 SOUNDS = VIDEOS | {".wav", ".mp3", ".m4a", ".flac", ".ogg", ".aac"}
 
 

@@ -18,7 +18,8 @@ from fixtalk.media import FPS, MediaError, VideoReader, probe
 from pipelines.assignments import Assignment, SystemsError, export_protocol, read_assignments
 from pipelines.checkout import SUFFIXES, Checkout, LostError
 from pipelines.files import only_one, replacing, write_text
-from pipelines.matching import VIDEOS, by_name
+from pipelines.listing import VIDEOS, visible_files
+from pipelines.matching import by_name
 from pipelines.speed import device_name
 
 REGISTRY = Path(__file__).with_suffix(".yaml")
@@ -243,7 +244,7 @@ def _refuse_absent(pairs: Path, listed: Sequence[Assignment]) -> None:
 
 def _refuse_strangers(videos: Path, names: set[str]) -> None:
     """A video that the list lacks may be of other inputs, and would be scored with the rest."""
-    found = {path for path in videos.rglob("*") if path.suffix in VIDEOS and path.name[0] != "."}
+    found = {path for path in visible_files(videos) if path.suffix.lower() in VIDEOS}
     strangers = sorted(
         str(path)
         for path in found

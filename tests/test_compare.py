@@ -23,7 +23,8 @@ from pipelines.config import load_config
 from pipelines.contrast import contrast, read_scores
 from pipelines.footage import sounds
 from pipelines.gate import GateConfig, gate
-from pipelines.matching import VIDEOS, CompareError, by_name, match
+from pipelines.listing import VIDEOS
+from pipelines.matching import CompareError, by_name, match
 from pipelines.panel import Panel
 from tests.conftest import ROOT
 from tests.talkers import clicks, write_sound

@@ -478,6 +478,17 @@ def test_a_video_that_the_list_lacks_is_not_mixed_in(clone, inputs, tmp_path):
         run("Hallo", "audio", checkout, list_pairs(inputs, ["a"]), out)
 
 
+def test_videos_of_a_linked_folder_are_not_mixed_in(clone, inputs, tmp_path):
+    checkout, out = clone("Hallo", "audio"), tmp_path / "out"
+    run("Hallo", "audio", checkout, list_pairs(inputs, ["a"]), out)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(out / "videos" / "a.mp4", tmp_path / "elsewhere" / "c.MP4")
+    (out / "videos" / "linked").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(SystemsError, match=r"c\.MP4: not in the list of pairs"):
+        run("Hallo", "audio", checkout, list_pairs(inputs, ["a"]), out)
+
+
 def test_a_protocol_becomes_files_for_any_system_and_its_truth(clone, tmp_path):
     rows = [clip_row(f"cross/{m}/S{p:03d}", p, m) for p in range(2) for m in ("m0", "m1")]
     for row in rows:

@@ -8,11 +8,9 @@ from typing import Any
 from pydantic import Field
 
 from pipelines.cluster import map_parallel
-from pipelines.listing import visible_files
+from pipelines.listing import VIDEOS, visible_files
 from pipelines.manifest import manifest_row, sha256_of
 from pipelines.sources.collected import Collected, DownloadError, ListedConfig
-
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
 
 
 class FolderConfig(ListedConfig):
@@ -39,7 +37,7 @@ def list_folder(config: FolderConfig, raw: Path) -> Collected:
             found.setdefault(os.path.realpath(path), path)
     videos = list(found.values())
     if not videos:
-        suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
+        suffixes = ", ".join(sorted(VIDEOS))
         raise DownloadError(f"{folder}: no video found ({suffixes})")
     bare = [path.relative_to(folder).with_suffix("").as_posix() for path in videos]
     uses = Counter(bare)
@@ -56,7 +54,7 @@ def list_folder(config: FolderConfig, raw: Path) -> Collected:
 def _is_listed(path: Path) -> bool:
     """Whether it is a video, or a link that leads nowhere, or where nothing may be read."""
     try:
-        return path.suffix.lower() in VIDEO_SUFFIXES if path.is_file() else not path.exists()
+        return path.suffix.lower() in VIDEOS if path.is_file() else not path.exists()
     except OSError:
         return True
 
